@@ -1,0 +1,1 @@
+//! Manifests: loading, strict checking, defaults and validation.

@@ -1,0 +1,1 @@
+//! One container: from an OCI specification to a process, through libcontainer.

@@ -1,0 +1,1 @@
+//! One pod from plan to clean-up: launcher, keeper, status and logs.

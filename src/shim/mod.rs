@@ -1,0 +1,1 @@
+//! The command line of `containerd-shim-orlop-v2`.

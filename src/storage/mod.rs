@@ -1,0 +1,1 @@
+//! The objects that users declared, and where they are kept.

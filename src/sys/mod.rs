@@ -1,0 +1,1 @@
+//! Typed wrappers over the kernel's interfaces; the only module with `unsafe` code.

@@ -1,0 +1,1 @@
+//! The kinds of volumes, one file each, and safe deletion.
