@@ -1,1 +1,12 @@
-//! Typed wrappers over the kernel's interfaces; the only module with `unsafe` code.
+//! Typed wrappers over the kernel's interfaces; the only module with `unsafe`
+//! code.
+//!
+//! One small file per topic of the kernel. Whatever `rustix` offers is used as
+//! it is; what it lacks is wrapped here, each `unsafe` block with the reason
+//! why it is sound.
+
+pub mod cgroup;
+pub mod mount;
+pub mod network;
+pub mod process;
+pub mod socket;

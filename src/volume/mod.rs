@@ -1,1 +1,93 @@
 //! The kinds of volumes, one file each, and safe deletion.
+//!
+//! Every kind answers one question: which tree of mounts shall the containers
+//! see? The answer is a *detached* mount, made by descriptors in the pod's own
+//! mount namespace; where it is attached, and with what each container sees of
+//! it, is the business of the pod. Nothing here ever shows in the host's table
+//! of mounts.
+//!
+//! A new kind is a new file and a line in [`of`].
+
+pub mod empty_dir;
+pub mod host_path;
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use k8s_openapi::api::core::v1;
+
+/// What a volume may use of its pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The pod's directory of volumes, `<data root>/pods/<uid>/volumes`.
+    pub directory: BorrowedFd<'a>,
+    /// Bytes that a volume in memory may have when nothing else limits it.
+    pub memory: u64,
+}
+
+/// A kind of volume with what the manifest says of one volume of it.
+pub trait Volume {
+    /// Makes what the volume needs and returns it as a detached mount. Called
+    /// again after a failure or a restart of the pod, it finds what is there
+    /// and keeps its content.
+    ///
+    /// # Errors
+    /// A sentence in kubelet's words, for the pod's `FailedMount` event.
+    fn set_up(&self, place: Place) -> Result<OwnedFd, VolumeError>;
+}
+
+/// Why a volume could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The host's path is not what the manifest says it is.
+    #[error("hostPath type check failed: {path} is not {expected}")]
+    HostPathType {
+        /// The path in the manifest.
+        path: String,
+        /// The expected type with its article, as in `a directory`.
+        expected: &'static str,
+    },
+    /// The manifest names a type that does not exist.
+    #[error("{0} is an invalid volume type")]
+    HostPathUnknownType(String),
+    /// The path tries to climb.
+    #[error("the path {0:?} must not contain '..'")]
+    Climbs(String),
+    /// An emptyDir's medium that does not exist.
+    #[error("unknown storage medium {0:?}: use \"\" or \"Memory\"")]
+    UnknownMedium(String),
+    /// A volume of a kind that this version cannot set up.
+    #[error("volume {0:?} is of a kind that this version of orlop cannot mount")]
+    Unsupported(String),
+    /// A step failed.
+    #[error("cannot {step} {path:?}: {source}")]
+    Step {
+        /// What was tried, as in `create the directory`.
+        step: &'static str,
+        /// On which path.
+        path: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl VolumeError {
+    fn step<E: Into<io::Error>>(step: &'static str, path: &str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Step { step, path: path.to_owned(), source: source.into() }
+    }
+}
+
+/// The kind of one volume of a manifest. A volume without any source is an
+/// emptyDir, as in Kubernetes.
+///
+/// # Errors
+/// [`VolumeError::Unsupported`] for kinds that are not known here.
+pub fn of(volume: &v1::Volume) -> Result<Box<dyn Volume + '_>, VolumeError> {
+    if let Some(source) = &volume.host_path {
+        return Ok(Box::new(host_path::HostPath::new(source)));
+    }
+    if let Some(source) = &volume.empty_dir {
+        return Ok(Box::new(empty_dir::EmptyDir::new(&volume.name, source)));
+    }
+    Err(VolumeError::Unsupported(volume.name.clone()))
+}

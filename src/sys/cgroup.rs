@@ -1,0 +1,277 @@
+//! Control groups, version 1 and 2 (cgroups(7)), as trees of directories.
+//!
+//! A group is named by a path such as `/orlop/pod1`, the same in every
+//! hierarchy. One hierarchy, the *tracking* one, tells which processes a group
+//! has: the unified one on cgroup v2, and on v1 the first that exists of those
+//! which every container is put in.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat, statfs};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+const MOUNT: &str = "/sys/fs/cgroup";
+const CGROUP_V1_MAGIC: i64 = 0x0027_e0eb;
+const CGROUP_V2_MAGIC: i64 = 0x6367_7270;
+const TRACKING: [&str; 6] = ["pids", "freezer", "devices", "memory", "cpu", "cpuset"];
+
+/// The hierarchies of this machine.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    tracking: PathBuf,
+    all: Vec<PathBuf>,
+    unified: bool,
+}
+
+impl Cgroups {
+    /// Finds the hierarchies below `/sys/fs/cgroup`, without reading the table
+    /// of mounts.
+    ///
+    /// # Errors
+    /// When there is no control group file system at all.
+    pub fn detect() -> io::Result<Self> {
+        let mount = Path::new(MOUNT);
+        if magic(mount)? == CGROUP_V2_MAGIC {
+            let all = vec![mount.to_owned()];
+            return Ok(Self { tracking: mount.to_owned(), all, unified: true });
+        }
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(mount)? {
+            let entry = entry?;
+            let known = [CGROUP_V1_MAGIC, CGROUP_V2_MAGIC];
+            if entry.file_type()?.is_dir() && known.contains(&magic(&entry.path())?) {
+                all.push(entry.path());
+            }
+        }
+        let tracking = TRACKING
+            .iter()
+            .find_map(|name| all.iter().find(|path| controllers(path).any(|c| c == *name)))
+            .cloned()
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("no control groups are mounted below {MOUNT}"),
+                )
+            })?;
+        Ok(Self { tracking, all, unified: false })
+    }
+
+    /// True on a machine with cgroup v2 alone.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.unified
+    }
+
+    /// Puts the calling process into `group`, which is made when missing: in the
+    /// tracking hierarchy, and on v1 also in systemd's, whose groups decide what
+    /// ends with a service.
+    ///
+    /// # Errors
+    /// What mkdir(2) or write(2) say.
+    pub fn join(&self, group: &str) -> io::Result<()> {
+        let systemd = self.all.iter().filter(|path| {
+            **path != self.tracking && path.file_name().is_some_and(|name| name == "systemd")
+        });
+        for hierarchy in std::iter::once(&self.tracking).chain(systemd) {
+            let directory = beneath(hierarchy, group);
+            std::fs::create_dir_all(&directory)?;
+            std::fs::write(directory.join("cgroup.procs"), "0")?;
+        }
+        Ok(())
+    }
+
+    /// The threads of `group` itself, without those of groups below it.
+    ///
+    /// # Errors
+    /// What read(2) says; a group that does not exist has no threads.
+    pub fn threads(&self, group: &str) -> io::Result<Vec<i32>> {
+        let name = if self.unified { "cgroup.threads" } else { "tasks" };
+        numbers(&beneath(&self.tracking, group).join(name))
+    }
+
+    /// The processes of `group` and of all groups below it.
+    ///
+    /// # Errors
+    /// What readdir(3) or read(2) say; a group that does not exist has none.
+    pub fn processes(&self, group: &str) -> io::Result<BTreeSet<i32>> {
+        let mut found = BTreeSet::new();
+        for directory in tree(&beneath(&self.tracking, group))? {
+            found.extend(numbers(&directory.join("cgroup.procs"))?);
+        }
+        Ok(found)
+    }
+
+    /// Names of the groups directly below `group`, in all hierarchies.
+    ///
+    /// # Errors
+    /// What readdir(3) says.
+    pub fn children(&self, group: &str) -> io::Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for hierarchy in &self.all {
+            for path in directories(&beneath(hierarchy, group))? {
+                found.extend(path.file_name().and_then(|n| n.to_str()).map(str::to_owned));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Kills every process of `group` and of the groups below it, `spare`
+    /// excepted, and waits until all are gone.
+    ///
+    /// Each process is signalled through a descriptor, after a second look that
+    /// it still belongs to the group: a number that was given to another process
+    /// in between is never hit.
+    ///
+    /// # Errors
+    /// `TimedOut` when a process is not gone at `deadline`.
+    pub fn kill(&self, group: &str, spare: Option<Pid>, deadline: Instant) -> io::Result<()> {
+        loop {
+            let mut pids = self.processes(group)?;
+            pids.retain(|pid| spare.is_none_or(|spare| spare.as_raw_nonzero().get() != *pid));
+            if pids.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("processes {pids:?} do not end, although they were killed"),
+                ));
+            }
+            let victims: Vec<OwnedFd> = pids
+                .into_iter()
+                .filter_map(|pid| pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok())
+                .collect();
+            let members = self.processes(group)?;
+            for victim in &victims {
+                if pid_of(victim).is_some_and(|pid| members.contains(&pid)) {
+                    // A process that ended meanwhile needs no signal.
+                    let _ = pidfd_send_signal(victim, Signal::KILL);
+                }
+            }
+            for victim in &victims {
+                await_end(victim, deadline)?;
+            }
+        }
+    }
+
+    /// Removes `group` and the groups below it from all hierarchies. They must
+    /// have no processes.
+    ///
+    /// # Errors
+    /// `EBUSY` when a process is still in one of them at `deadline`.
+    pub fn remove(&self, group: &str, deadline: Instant) -> io::Result<()> {
+        for hierarchy in &self.all {
+            let mut directories = tree(&beneath(hierarchy, group))?;
+            directories.reverse();
+            for directory in directories {
+                remove_directory(&directory, deadline)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn magic(path: &Path) -> io::Result<i64> {
+    Ok(statfs(path)?.f_type)
+}
+
+fn controllers(path: &Path) -> impl Iterator<Item = &str> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.unwrap_or_default().split(',')
+}
+
+fn beneath(hierarchy: &Path, group: &str) -> PathBuf {
+    hierarchy.join(group.trim_start_matches('/'))
+}
+
+fn numbers(file: &Path) -> io::Result<Vec<i32>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A group that vanishes while it is read gives ENOENT or ENODEV.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
+fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match openat(CWD, path, flags, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::new(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+            found.push(path.join(&*name));
+        }
+    }
+    Ok(found)
+}
+
+/// `top` and everything below it, parents first; nothing when it is missing.
+fn tree(top: &Path) -> io::Result<Vec<PathBuf>> {
+    if !top.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        let below = directories(directory)?;
+        found.extend(below);
+        next += 1;
+    }
+    Ok(found)
+}
+
+fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(info).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+fn await_end(pidfd: &OwnedFd, deadline: Instant) -> io::Result<()> {
+    let mut interest = [PollFd::new(pidfd, PollFlags::IN)];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = left.try_into().map_err(io::Error::other)?;
+        match poll(&mut interest, Some(&timeout)) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A process counts for its group a moment longer than its descriptor says, and
+/// no event tells when the group is free on every version: hence the retries.
+fn remove_directory(directory: &Path, deadline: Instant) -> io::Result<()> {
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match std::fs::remove_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                if Instant::now() >= deadline {
+                    return Err(error);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => return result,
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

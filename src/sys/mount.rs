@@ -1,0 +1,171 @@
+//! The mount API by descriptor (mount_setattr(2), fsopen(2), open_tree(2),
+//! move_mount(2)): mounts are made detached, and attached where a descriptor
+//! points, so that no path is ever resolved a second time.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_change, move_mount, open_tree, unmount,
+};
+
+/// A new tmpfs that is attached nowhere yet.
+///
+/// `options` are those of tmpfs(5), such as `("size", "67108864")`.
+///
+/// # Errors
+/// What fsopen(2), fsconfig(2) or fsmount(2) say.
+pub fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "tmpfs")?;
+    for (key, value) in options {
+        fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
+}
+
+/// A detached copy of the tree of mounts at `source`, submounts included: what
+/// a recursive bind mount shows.
+///
+/// # Errors
+/// What open_tree(2) says.
+pub fn clone_tree(source: BorrowedFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(source, "", flags)?)
+}
+
+/// Attaches a detached mount at `target`, a descriptor of a directory, or of a
+/// file for a mount of a file.
+///
+/// # Errors
+/// What move_mount(2) says.
+pub fn attach(tree: BorrowedFd, target: BorrowedFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", target, "", flags)?)
+}
+
+/// Takes the mount that covers `name` in the directory `at` away; processes that
+/// still use it keep it until they are done.
+///
+/// # Errors
+/// `EINVAL` when nothing is mounted there; otherwise what umount2(2) says.
+pub fn detach(at: BorrowedFd, name: &str) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}/{name}", at.as_raw_fd());
+    Ok(unmount(
+        path,
+        UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
+    )?)
+}
+
+/// Makes a tree of mounts private: nothing that is mounted within it shows
+/// elsewhere, nor the other way round.
+///
+/// # Errors
+/// What mount_setattr(2) says.
+pub fn make_private(tree: BorrowedFd) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the path is a literal with its end mark, `attributes` lives across
+    // the call and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Mounts an overlay at `target` (overlayfs, Documentation/filesystems/overlayfs.rst
+/// of the kernel): `layers` from the topmost to the lowest, changes go to
+/// `upper`.
+///
+/// Directories are named by descriptor, so that no length of path or number of
+/// layers meets the limits of a mount's options before about 200 layers.
+/// `volatile` leaves out every sync: right for an upper directory which never
+/// outlives its container.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn overlay(
+    target: BorrowedFd,
+    layers: &[OwnedFd],
+    upper: BorrowedFd,
+    work: BorrowedFd,
+) -> io::Result<()> {
+    let name = |fd: BorrowedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower: Vec<String> = layers.iter().map(|layer| name(layer.as_fd())).collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},volatile",
+        lower.join(":"),
+        name(upper),
+        name(work)
+    );
+    let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
+    Ok(mount(
+        "overlay",
+        name(target),
+        "overlay",
+        MountFlags::empty(),
+        Some(options.as_c_str()),
+    )?)
+}
+
+/// The number of the mount that `fd` lies on (statx(2), `stx_mnt_id`).
+///
+/// # Errors
+/// What statx(2) says.
+pub fn mount_id(fd: impl AsFd) -> io::Result<u64> {
+    Ok(statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// Makes the one mount that `directory` lies on a slave in the caller's mount
+/// namespace: mounts made on it from now on stay in this namespace, those made
+/// elsewhere still arrive, and every other mount keeps its peers.
+///
+/// # Errors
+/// What openat(2), statx(2) or mount(2) say.
+pub fn stop_propagation(directory: BorrowedFd) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let id = mount_id(directory)?;
+    let mut root = openat(directory, ".", flags, Mode::empty())?;
+    loop {
+        let parent = openat(&root, "..", flags, Mode::empty())?;
+        if mount_id(&parent)? != id || same_directory(&parent, &root)? {
+            break;
+        }
+        root = parent;
+    }
+    let path = format!("/proc/self/fd/{}", root.as_raw_fd());
+    Ok(mount_change(path, MountPropagationFlags::DOWNSTREAM)?)
+}
+
+fn same_directory(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+    let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
