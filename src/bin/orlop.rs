@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line that people use.
+
+fn main() -> std::process::ExitCode {
+    orlop::cli::main()
+}

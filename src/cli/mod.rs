@@ -1,1 +1,206 @@
-//! The verbs of `orlop`, one file each.
+//! The command line of `orlop`: kubectl's verbs, flags, words and exit codes,
+//! and a few of its own. One file for every verb.
+//!
+//! Before anything else a command finishes what an earlier one was interrupted
+//! in ([`crate::pod::repair`]); only `version` and `doctor` touch nothing.
+
+pub mod apply;
+pub mod delete;
+pub mod describe;
+pub mod doctor;
+pub mod exec;
+pub mod get;
+pub mod image;
+pub mod logs;
+pub mod pod_row;
+pub mod print;
+pub mod reconcile;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod::home::Home;
+use crate::pod::repair::{self, Scope};
+use crate::storage::roots::Roots;
+use crate::storage::store::{Durability, Store, StoreError};
+
+/// Runs pods on this machine, and owns their volumes from mount to clean-up.
+#[derive(Debug, Parser)]
+#[command(name = "orlop", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Where orlop keeps things.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Places")]
+struct Places {
+    /// Durable data: volumes, images, objects [default: /var/lib/orlop]
+    #[arg(long, env = "ORLOP_ROOT", global = true, value_name = "DIR", hide_env_values = true)]
+    root: Option<PathBuf>,
+    /// What ends with the machine's uptime [default: /run/orlop]
+    #[arg(long, env = "ORLOP_RUN", global = true, value_name = "DIR", hide_env_values = true)]
+    run: Option<PathBuf>,
+    /// Logs of containers [default: /var/log/pods, or DIR/logs with --root DIR]
+    #[arg(long, env = "ORLOP_LOG_ROOT", global = true, value_name = "DIR", hide_env_values = true)]
+    log_root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make what manifests declare, or change it to what they declare now
+    Apply(apply::ApplyArgs),
+    /// Show objects
+    Get(get::GetArgs),
+    /// Show all about objects, with their events
+    Describe(describe::DescribeArgs),
+    /// Stop and remove what manifests declare, or pods by name
+    Delete(delete::DeleteArgs),
+    /// Show what a container has written
+    Logs(logs::LogsArgs),
+    /// Run a command in a container
+    Exec(exec::ExecArgs),
+    /// Import, list and remove images
+    Image(image::ImageArgs),
+    /// Finish whatever was interrupted, and start pods again after a reboot
+    Reconcile,
+    /// Tell what this machine has and lacks, and what to do about it
+    Doctor,
+    /// Tell which orlop this is
+    Version,
+}
+
+/// Does what the command line asks for. What goes wrong is said on standard
+/// error.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that has gone away has nothing to be told.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            };
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}", print::error_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let Places { root, run, log_root } = cli.places;
+    let roots = Roots::new(root.as_deref(), run.as_deref(), log_root.as_deref())?;
+    let machine = || Machine::open(&roots);
+    match cli.verb {
+        Verb::Apply(args) => apply::run(args, &roots),
+        Verb::Get(args) => get::run(args, &machine()?.store, Timestamp::now()),
+        Verb::Describe(args) => describe::run(args, &machine()?.store, Timestamp::now()),
+        Verb::Delete(args) => delete::run(args, &machine()?),
+        Verb::Logs(args) => logs::run(&args, &machine()?),
+        Verb::Exec(args) => exec::run(args, &machine()?),
+        Verb::Image(args) => {
+            needs_root()?;
+            roots.create()?;
+            image::run(args, &roots.images())
+        }
+        Verb::Reconcile => reconcile::run(&roots),
+        Verb::Doctor => Ok(doctor::run(&roots)),
+        Verb::Version => {
+            println!("orlop {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The store of this machine, after everything that was interrupted has been
+/// finished.
+pub struct Machine {
+    roots: Roots,
+    store: Store,
+}
+
+impl Machine {
+    fn open(roots: &Roots) -> Result<Self> {
+        let machine = Self::open_as_it_is(roots)?;
+        let report = repair::repair(&machine.roots, &machine.store, Scope::Interrupted)?;
+        for failure in report.failures {
+            eprintln!("warning: {failure:#}");
+        }
+        if crate::pod::cleanup::has_trash(roots)? {
+            repair::start_sweeper(roots)?;
+        }
+        Ok(machine)
+    }
+
+    fn open_as_it_is(roots: &Roots) -> Result<Self> {
+        needs_root()?;
+        roots.create()?;
+        let store = Store::open(roots, Durability::Full)?;
+        Ok(Self { roots: roots.clone(), store })
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Result<Pod> {
+        let pod = self.store.pod(namespace, name)?;
+        let missing = || StoreError::NotFound { resource: "pods", name: name.to_owned() };
+        Ok(pod.ok_or_else(missing)?)
+    }
+
+    fn home(&self, pod: &Pod) -> Home {
+        Home::new(&self.roots, pod.metadata.uid.as_deref().unwrap_or_default())
+    }
+}
+
+fn needs_root() -> Result<()> {
+    let is_root = rustix::process::geteuid().is_root();
+    is_root.then_some(()).context("orlop must be run as root: try sudo")
+}
+
+/// The name in `NAME` or `pod/NAME`.
+fn pod_name(typed: &str) -> Result<&str> {
+    match typed.split_once('/') {
+        None => Ok(typed),
+        Some((kind, name)) => {
+            print::Resource::parse(kind)?;
+            Ok(name)
+        }
+    }
+}
+
+/// The container that a command means: the one it names, or the pod's first.
+fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
+    let names: Vec<&str> = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|container| container.name.as_str())
+        .collect();
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    match wanted {
+        Some(wanted) if names.contains(&wanted) => Ok(wanted.to_owned()),
+        Some(wanted) => {
+            anyhow::bail!("container {wanted} is not valid for pod {pod_name}")
+        }
+        None => {
+            let first = names.first().context("the pod has no containers")?;
+            if names.len() > 1 {
+                eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
+            }
+            Ok((*first).to_owned())
+        }
+    }
+}

@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 const MOUNT: &str = "/sys/fs/cgroup";
 const CGROUP_V1_MAGIC: i64 = 0x0027_e0eb;
 const CGROUP_V2_MAGIC: i64 = 0x6367_7270;
+const ATTEMPTS: usize = 100;
 const TRACKING: [&str; 6] = ["pids", "freezer", "devices", "memory", "cpu", "cpuset"];
 
 /// The hierarchies of this machine.
@@ -74,15 +75,62 @@ impl Cgroups {
     /// # Errors
     /// What mkdir(2) or write(2) say.
     pub fn join(&self, group: &str) -> io::Result<()> {
-        let systemd = self.all.iter().filter(|path| {
-            **path != self.tracking && path.file_name().is_some_and(|name| name == "systemd")
-        });
-        for hierarchy in std::iter::once(&self.tracking).chain(systemd) {
+        for hierarchy in self.joined() {
             let directory = beneath(hierarchy, group);
-            std::fs::create_dir_all(&directory)?;
+            // The last pod to go takes the group above with it, perhaps between
+            // the steps of this.
+            let mut made = std::fs::create_dir_all(&directory);
+            for _ in 0..ATTEMPTS {
+                if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                    break;
+                }
+                made = std::fs::create_dir_all(&directory);
+            }
+            made?;
             std::fs::write(directory.join("cgroup.procs"), "0")?;
         }
         Ok(())
+    }
+
+    /// True when there is such a group.
+    #[must_use]
+    pub fn exists(&self, group: &str) -> bool {
+        self.all.iter().any(|hierarchy| beneath(hierarchy, group).is_dir())
+    }
+
+    /// Moves the calling process to the root of the hierarchies in which it is
+    /// in `group`, or in a group below it.
+    ///
+    /// # Errors
+    /// What read(2) or write(2) say.
+    pub fn leave(&self, group: &str) -> io::Result<()> {
+        let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let inside = own.lines().any(|line| {
+            let path = line.splitn(3, ':').nth(2).unwrap_or_default();
+            path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        if inside {
+            for hierarchy in self.joined() {
+                std::fs::write(hierarchy.join("cgroup.procs"), "0")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes `group` where it has neither processes nor groups below it.
+    pub fn remove_if_empty(&self, group: &str) {
+        for hierarchy in &self.all {
+            // Not empty, or not there: both are fine.
+            let _ = std::fs::remove_dir(beneath(hierarchy, group));
+        }
+    }
+
+    /// The hierarchies that [`join`](Self::join) puts a process into.
+    fn joined(&self) -> impl Iterator<Item = &PathBuf> {
+        let systemd = self.all.iter().filter(|path| {
+            **path != self.tracking && path.file_name().is_some_and(|name| name == "systemd")
+        });
+        std::iter::once(&self.tracking).chain(systemd)
     }
 
     /// The threads of `group` itself, without those of groups below it.

@@ -5,8 +5,12 @@
 //! it is; what it lacks is wrapped here, each `unsafe` block with the reason
 //! why it is sound.
 
+pub mod capability;
 pub mod cgroup;
 pub mod mount;
+pub mod namespace;
 pub mod network;
+pub mod node;
 pub mod process;
 pub mod socket;
+pub mod terminal;

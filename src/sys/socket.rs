@@ -80,6 +80,17 @@ pub fn receive(socket: BorrowedFd) -> io::Result<Option<Message>> {
     }
 }
 
+/// Receives the one descriptor that a foreign program sends beside some bytes of
+/// its own, as OCI runtimes do with a container's terminal.
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub fn receive_descriptor(socket: BorrowedFd) -> io::Result<Option<OwnedFd>> {
+    let mut descriptors = Vec::new();
+    receive_some(socket, &mut [0; 4096], &mut descriptors)?;
+    Ok(descriptors.pop())
+}
+
 /// A message that is still arriving on a socket which does not block.
 #[derive(Default)]
 pub struct Partial {

@@ -1,0 +1,176 @@
+//! `orlop delete`: stops pods and removes all that belongs to them.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Machine;
+use super::print::{Answer, Selection};
+use crate::kube::manifest::{Source, load_into};
+use crate::pod::cleanup;
+use crate::pod::control::{Client, Reply, Request};
+use crate::pod::lock::Lock;
+use crate::pod::repair;
+use crate::sys::cgroup::Cgroups;
+
+/// `orlop delete` on the command line.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// TYPE NAME… or TYPE/NAME…
+    #[arg(value_name = "TYPE NAME…", required_unless_present = "filenames")]
+    resources: Vec<String>,
+    /// A manifest, a directory of manifests, or - for standard input
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "resources")]
+    filenames: Vec<OsString>,
+    /// Namespace of the objects
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// All objects of the type in the namespace
+    #[arg(long)]
+    all: bool,
+    /// Seconds that containers have to end; less than 0 for what the pod says
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "SECONDS")]
+    grace_period: i64,
+    /// Kill at once (needs --grace-period=0)
+    #[arg(long)]
+    force: bool,
+    /// Signal for immediate end: the same as --grace-period=1
+    #[arg(long, conflicts_with = "grace_period")]
+    now: bool,
+    /// Wait until everything is gone
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+          default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    wait: bool,
+    /// A name that is not there is no error
+    #[arg(long)]
+    ignore_not_found: bool,
+}
+
+/// Deletes what is named. All names are looked up before the first pod is
+/// stopped.
+///
+/// # Errors
+/// One sentence about what is wrong with the arguments, or what could not be
+/// removed. A name that is not there is told after the others are deleted.
+pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
+    let grace = grace(&args)?;
+    let mut answer = Answer::default();
+    let mut pods = Vec::new();
+    for (namespace, name) in names(&args, machine)? {
+        match machine.store.pod(&namespace, &name)? {
+            Some(pod) => pods.push(pod),
+            None if args.ignore_not_found => {}
+            None => answer.missing("pods", &name),
+        }
+    }
+    if pods.is_empty() && !answer.failed {
+        println!("No resources found");
+    }
+    if args.force && !pods.is_empty() {
+        eprintln!(
+            "Warning: Immediate deletion does not give the containers time to end by themselves."
+        );
+    }
+    let mut stopping = Vec::with_capacity(pods.len());
+    for pod in &pods {
+        stopping.push(begin(machine, pod, grace)?);
+        let metadata = &pod.metadata;
+        println!(
+            "pod {:?} {}deleted from {} namespace",
+            metadata.name.as_deref().unwrap_or_default(),
+            if args.force { "force " } else { "" },
+            metadata.namespace.as_deref().unwrap_or_default()
+        );
+    }
+    if args.wait {
+        for (pod, keeper) in pods.iter().zip(stopping) {
+            finish(machine, pod, keeper).with_context(|| {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                format!("cannot remove pod {name:?}")
+            })?;
+        }
+        if cleanup::has_trash(&machine.roots)? {
+            repair::start_sweeper(&machine.roots)?;
+        }
+    }
+    answer.say()
+}
+
+fn grace(args: &DeleteArgs) -> Result<Option<u32>> {
+    if args.force && args.grace_period > 0 {
+        bail!("--force and --grace-period greater than 0 cannot be specified together");
+    }
+    let seconds = match args.grace_period {
+        _ if args.now => Some(1),
+        _ if args.force => Some(0),
+        0 => Some(1),
+        negative if negative < 0 => None,
+        seconds => Some(seconds),
+    };
+    let seconds = seconds.map(u32::try_from).transpose();
+    seconds.context("--grace-period is too long: it is a number of seconds")
+}
+
+fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> {
+    let namespace = args.namespace.as_deref();
+    let here = namespace.unwrap_or("default").to_owned();
+    if !args.filenames.is_empty() {
+        let sources: Vec<Source> =
+            args.filenames.iter().map(|name| Source::from(name.as_os_str())).collect();
+        let documents = load_into(&sources, namespace)?;
+        return Ok(documents
+            .iter()
+            .map(|document| (document.object.namespace().to_owned(), document.object.name().to_owned()))
+            .collect());
+    }
+    let selection = Selection::parse("delete", &args.resources)?;
+    if args.all {
+        let pods = machine.store.pods(Some(&here))?;
+        let names = pods.into_iter().filter_map(|pod| pod.metadata.name);
+        return Ok(names.map(|name| (here.clone(), name)).collect());
+    }
+    if selection.names.is_empty() {
+        bail!("resource(s) were provided, but no name was specified");
+    }
+    let mut seen = BTreeSet::new();
+    let names = selection.names.into_iter().filter(|name| seen.insert(name.clone()));
+    Ok(names.map(|name| (here.clone(), name)).collect())
+}
+
+/// Records the deletion, and tells the pod's keeper.
+fn begin(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<Option<Client>> {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let by_pod = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let grace = grace.unwrap_or_else(|| by_pod.unwrap_or(30).try_into().unwrap_or(0));
+    machine.store.mark_pod_deleted(uid, grace)?;
+    let keeper = Client::connect(&machine.home(pod))?;
+    if let Some(keeper) = &keeper {
+        match keeper.send(&Request::Stop { grace }, &[]) {
+            // It is ending already; what it leaves is done in its place.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            result => result.context("cannot talk to the pod's keeper")?,
+        }
+    }
+    Ok(keeper)
+}
+
+/// Waits until the pod is gone; what its keeper does not do is done here.
+fn finish(machine: &Machine, pod: &Pod, keeper: Option<Client>) -> Result<()> {
+    if let Some(keeper) = keeper
+        && let Some((Reply::Gone, _)) = keeper.receive()?
+    {
+        return Ok(());
+    }
+    let home = machine.home(pod);
+    let lock = Lock::take(&home).context("cannot take the pod's lock")?;
+    match machine.store.pod_by_uid(&home.uid)? {
+        Some(pod) => {
+            cleanup::remove(&home, &pod, &machine.store, &Cgroups::detect()?, lock)
+        }
+        None => Ok(lock.remove()?),
+    }
+}

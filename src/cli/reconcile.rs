@@ -1,0 +1,36 @@
+//! `orlop reconcile`: brings the machine to the state that was asked for.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::Machine;
+use crate::pod::cleanup;
+use crate::pod::repair::{self, Scope};
+use crate::storage::roots::Roots;
+
+/// Finishes whatever was interrupted, starts pods again that ran before the
+/// machine was started, and empties the trash. Says what it did, and nothing
+/// when there was nothing to do.
+///
+/// # Errors
+/// When the store or the run directory cannot be read. What fails for one pod is
+/// told, and makes the command fail in the end.
+pub fn run(roots: &Roots) -> Result<ExitCode> {
+    let machine = Machine::open_as_it_is(roots)?;
+    let report = repair::repair(roots, &machine.store, Scope::All)?;
+    for name in &report.started {
+        println!("pod/{name} started");
+    }
+    for name in &report.removed {
+        println!("pod/{name} removed");
+    }
+    for failure in &report.failures {
+        eprintln!("error: {failure:#}");
+    }
+    let swept = cleanup::sweep(roots);
+    if let Err(error) = &swept {
+        eprintln!("error: {error:#}");
+    }
+    Ok(u8::from(!report.failures.is_empty() || swept.is_err()).into())
+}

@@ -1,0 +1,131 @@
+//! The end of a pod's traces. Every function here can be called again after it
+//! was interrupted at any point, by any process that holds the pod's lock; each
+//! step begins where the last one stopped.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::home::{self, Home};
+use super::lock::Lock;
+use crate::storage::roots::Roots;
+use crate::storage::store::Store;
+use crate::sys::cgroup::Cgroups;
+use crate::volume::{remove, trash::Trash};
+
+/// How long killed processes may take to be gone.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Ends what runs of a pod: processes, control groups and the run directory. Its
+/// mounts end with its last process. Volumes, logs and what is recorded stay.
+///
+/// # Errors
+/// A process that does not end, or a directory that cannot be removed.
+pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    let group = home.cgroup();
+    if cgroups.exists(&group) {
+        cgroups.leave(&group).context("cannot leave the pod's control group")?;
+        cgroups.kill(&group, None, deadline).context("cannot end the pod's processes")?;
+        cgroups.remove(&group, deadline).context("cannot remove the pod's control groups")?;
+        cgroups.remove_if_empty(&home::cgroup_parent(&home.roots));
+    }
+    delete(&home.roots.run.join("pods"), &home.uid).context("cannot remove the run directory")
+}
+
+/// Removes all of a pod: what [`release`] ends, its logs, its directory (which
+/// goes to the trash), its record, and `lock`, as the very last.
+///
+/// # Errors
+/// The first step that fails; what comes after it is left for the next call.
+pub fn remove(
+    home: &Home,
+    pod: &Pod,
+    store: &Store,
+    cgroups: &Cgroups,
+    lock: Lock,
+) -> Result<()> {
+    release(home, cgroups)?;
+    let metadata = &pod.metadata;
+    let logs = home.roots.pod_logs(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+        &home.uid,
+    );
+    if let Some(name) = logs.file_name().and_then(|name| name.to_str()) {
+        delete(&home.roots.logs, name).context("cannot remove the pod's logs")?;
+    }
+    bury(&home.roots, &home.roots.pods(), &home.uid, &home.uid)
+        .context("cannot remove the pod's directory")?;
+    store.remove_pod(&home.uid)?;
+    Ok(lock.remove()?)
+}
+
+/// Removes what a pod left behind of which there is no record.
+///
+/// # Errors
+/// The first step that fails.
+pub fn abandon(home: &Home, lock: Lock) -> Result<()> {
+    let cgroups = Cgroups::detect().context("cannot use control groups")?;
+    release(home, &cgroups)?;
+    bury(&home.roots, &home.roots.pods(), &home.uid, &home.uid)?;
+    Ok(lock.remove()?)
+}
+
+/// Removes what one start of a container left: what it wrote, and its OCI state.
+///
+/// # Errors
+/// What cannot be removed, and why.
+pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Result<()> {
+    delete(&home.state(), id)?;
+    let label = format!("{}-{container}", home.uid);
+    bury(&home.roots, &home.container(container), &attempt.to_string(), &label)
+}
+
+/// Deletes whatever is in the trash, unless another process is at it.
+///
+/// # Errors
+/// When the trash cannot be opened or read. Entries that cannot be deleted stay
+/// for the next time.
+pub fn sweep(roots: &Roots) -> Result<()> {
+    trash(roots)?.sweep(None)?;
+    Ok(())
+}
+
+/// True when something waits in the trash.
+///
+/// # Errors
+/// When the trash cannot be opened or read.
+pub fn has_trash(roots: &Roots) -> Result<bool> {
+    Ok(!trash(roots)?.is_empty()?)
+}
+
+fn trash(roots: &Roots) -> Result<Trash> {
+    let data = File::open(&roots.data)?;
+    Ok(Trash::open(data.as_fd())?)
+}
+
+fn bury(roots: &Roots, parent: &Path, name: &str, label: &str) -> Result<()> {
+    let Some(parent) = open(parent)? else { return Ok(()) };
+    trash(roots)?.bury(parent.as_fd(), name.as_ref(), label)?;
+    Ok(())
+}
+
+fn delete(parent: &Path, name: &str) -> Result<()> {
+    let Some(parent) = open(parent)? else { return Ok(()) };
+    remove::remove_tree(parent.as_fd(), name.as_ref(), &remove::Options::default())?;
+    Ok(())
+}
+
+fn open(directory: &Path) -> io::Result<Option<File>> {
+    match File::open(directory) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,215 @@
+//! The keeper's socket: who connects, what is asked, and the processes that run
+//! for clients.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener as StdListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::api::core::v1::PodStatus;
+use rustix::net::sockopt::socket_peercred;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+
+use super::container::State;
+use super::{Event, Keeper, orders, start};
+use crate::pod::control::{Exec, Reply, Request};
+use crate::pod::home::Home;
+use crate::pod::protocol::{Answer, ExecOrder, Order};
+use crate::sys::socket;
+
+/// Makes the socket on which the keeper listens, for its own user only.
+pub(super) fn listen(home: &Home) -> io::Result<UnixListener> {
+    // A path may be longer than what a socket's address takes; one through the
+    // directory's descriptor is not.
+    let directory = std::fs::File::open(home.run())?;
+    let name = home.socket();
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let path = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = StdListener::bind(path);
+    rustix::process::umask(mask);
+    let listener = listener?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// A connected client.
+pub(super) struct Connection(OwnedFd);
+
+impl Connection {
+    fn reply(&self, reply: &Reply, descriptors: &[OwnedFd]) -> io::Result<()> {
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        socket::send(self.0.as_fd(), &serde_json::to_vec(reply)?, &descriptors)
+    }
+
+    /// Tells a client that the pod is gone. A client that did not wait is none
+    /// of the keeper's business.
+    pub(super) fn reply_gone(self) {
+        let _ = self.reply(&Reply::Gone, &[]);
+    }
+}
+
+/// What tasks that serve clients share with the keeper's loop.
+#[derive(Default)]
+pub(super) struct Watchers {
+    status: Rc<watch::Sender<Option<PodStatus>>>,
+    processes: Rc<Cell<usize>>,
+    running: Rc<RefCell<Vec<Target>>>,
+}
+
+/// A running container, as clients may choose it.
+struct Target {
+    name: String,
+    id: Option<String>,
+}
+
+impl Watchers {
+    /// True while processes for clients are started or waited for.
+    pub(super) fn has_processes(&self) -> bool {
+        self.processes.get() > 0
+    }
+
+    /// Tells everybody who watches that the status has changed.
+    pub(super) fn tell(&self, status: &PodStatus) {
+        self.status.send_replace(Some(status.clone()));
+    }
+}
+
+impl Keeper {
+    /// Lets a task take in connections.
+    pub(super) fn serve(&self, listener: UnixListener) {
+        let service = Rc::new(Service {
+            launcher: Rc::clone(&self.launcher),
+            events: self.events.clone(),
+            status: Rc::clone(&self.watchers.status),
+            processes: Rc::clone(&self.watchers.processes),
+            running: Rc::clone(&self.watchers.running),
+        });
+        tokio::task::spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = Rc::clone(&service);
+                tokio::task::spawn_local(async move {
+                    // A client that goes away in the middle has nobody to tell.
+                    let _ = service.attend(stream).await;
+                });
+            }
+        });
+    }
+
+    /// Lets clients see which containers run.
+    pub(super) fn publish(&self) {
+        let targets = self.containers.iter().map(|container| Target {
+            name: container.name.clone(),
+            id: match container.state {
+                State::Running(_) => container.id.clone(),
+                _ => None,
+            },
+        });
+        *self.watchers.running.borrow_mut() = targets.collect();
+    }
+}
+
+struct Service {
+    launcher: Rc<OwnedFd>,
+    events: mpsc::UnboundedSender<Event>,
+    status: Rc<watch::Sender<Option<PodStatus>>>,
+    processes: Rc<Cell<usize>>,
+    running: Rc<RefCell<Vec<Target>>>,
+}
+
+impl Service {
+    async fn attend(&self, stream: tokio::net::UnixStream) -> Result<()> {
+        let peer = socket_peercred(&stream)?;
+        if peer.uid != rustix::process::geteuid() {
+            bail!("user {} may not give orders to this pod's keeper", peer.uid.as_raw());
+        }
+        let stream = OwnedFd::from(stream.into_std()?);
+        let stream = AsyncFd::with_interest(stream, Interest::READABLE)?;
+        let Some((bytes, descriptors)) = orders::receive(&stream).await? else { return Ok(()) };
+        let request = serde_json::from_slice(&bytes)?;
+        let stream = stream.into_inner();
+        rustix::io::ioctl_fionbio(&stream, false)?;
+        let connection = Connection(stream);
+        match request {
+            Request::Stop { grace } => {
+                let grace = Duration::from_secs(grace.into());
+                let _ = self.events.send(Event::Stop { grace, done: connection });
+                Ok(())
+            }
+            Request::Watch => self.watch(&connection).await,
+            Request::Exec(exec) => {
+                self.processes.set(self.processes.get() + 1);
+                let result = self.exec(&connection, exec, descriptors).await;
+                self.processes.set(self.processes.get() - 1);
+                match result {
+                    Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),
+                    Err(error) => {
+                        Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch(&self, connection: &Connection) -> Result<()> {
+        let mut status = self.status.subscribe();
+        status.mark_changed();
+        while status.changed().await.is_ok() {
+            let status = status.borrow_and_update().clone();
+            if let Some(status) = status {
+                connection.reply(&Reply::Status(Box::new(status)), &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn exec(
+        &self,
+        connection: &Connection,
+        exec: Exec,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<i32> {
+        let id = {
+            let running = self.running.borrow();
+            let target = running.iter().find(|target| target.name == exec.container);
+            let target =
+                target.with_context(|| format!("container {} is not in pod", exec.container))?;
+            let id = target.id.clone();
+            id.with_context(|| format!("container {:?} is not running", exec.container))?
+        };
+        let order = Order::Exec(Box::new(ExecOrder {
+            name: exec.container,
+            id,
+            command: exec.command,
+            terminal: exec.terminal,
+            term: exec.term,
+        }));
+        let stdio: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let (answer, mut answered) = orders::order(self.launcher.as_fd(), &order, &stdio).await?;
+        drop(descriptors);
+        let Answer::Started { pid } = answer else {
+            bail!("the launcher gave no process");
+        };
+        let pidfd = start::open_child(pid)?;
+        if answered.is_empty() {
+            bail!("the launcher gave no word of the process");
+        }
+        let refusal = orders::read_to_end(answered.remove(0)).await?;
+        if !refusal.is_empty() {
+            start::exit_code(&pidfd).await?;
+            return Err(anyhow!(refusal));
+        }
+        // Whether the client still listens or not, the process must be reaped.
+        let told = connection.reply(&Reply::Started, &answered);
+        drop(answered);
+        let code = start::exit_code(&pidfd).await?;
+        told?;
+        Ok(code)
+    }
+}

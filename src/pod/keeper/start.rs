@@ -1,0 +1,181 @@
+//! One start of a container, as a task beside the keeper's loop.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::orders;
+use super::output;
+use crate::image::Image;
+use crate::image::store::ImageStore;
+use crate::pod::logs;
+use crate::pod::protocol::{Answer, ContainerOrder, Failure, FailureKind, Order};
+use crate::pod::spec::ImageDefaults;
+
+/// How long the end of a container waits for the end of its output.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Why a container could not be started.
+pub(super) enum StartError {
+    /// Its image is not there.
+    Image { reason: &'static str, message: String },
+    /// The launcher, or the program itself, said no.
+    Failed(Failure),
+}
+
+/// A container that was started.
+pub(super) struct Started {
+    pub(super) image_id: String,
+    pub(super) stop_signal: Option<String>,
+    pub(super) pidfd: Rc<OwnedFd>,
+    pub(super) since: Timestamp,
+    pub(super) readers: [JoinHandle<std::io::Result<()>>; 2],
+}
+
+/// What a start needs.
+pub(super) struct Start {
+    pub(super) launcher: Rc<OwnedFd>,
+    pub(super) images: PathBuf,
+    pub(super) logs: PathBuf,
+    pub(super) container: Container,
+    pub(super) id: String,
+    pub(super) attempt: u32,
+}
+
+/// A new id for a start, unique on every machine.
+pub(super) fn new_id() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+impl Start {
+    /// Starts the container and returns once its program runs.
+    pub(super) async fn run(self) -> Result<Started, StartError> {
+        let image = self.image()?;
+        let other = |what: &str, error: std::io::Error| {
+            StartError::Failed(Failure {
+                kind: FailureKind::Create,
+                message: format!("cannot {what}: {error}"),
+            })
+        };
+        let log = logs::create(&self.logs, &self.container.name, self.attempt)
+            .map_err(|error| other("open the container's log", error))?;
+        let output = output::connect(log)
+            .map_err(|error| other("make pipes for the container's output", error))?;
+        let order = Order::Container(Box::new(ContainerOrder {
+            name: self.container.name.clone(),
+            id: self.id.clone(),
+            attempt: self.attempt,
+            image: image.id.clone(),
+            defaults: defaults(&image),
+        }));
+        let descriptors = [output.stdout.as_fd(), output.stderr.as_fd()];
+        let answer = orders::order(self.launcher.as_fd(), &order, &descriptors).await;
+        let (answer, mut descriptors) = answer.map_err(StartError::Failed)?;
+        drop((output.stdout, output.stderr));
+        let Answer::Started { pid } = answer else {
+            return Err(other("start the container", std::io::ErrorKind::InvalidData.into()));
+        };
+        let pidfd = open_child(pid).map_err(|error| other("watch the container", error))?;
+        let since = Timestamp::now();
+        if let Some(pipe) = descriptors.pop() {
+            let refusal = orders::read_to_end(pipe).await;
+            let refusal = refusal.map_err(|error| other("watch the container", error))?;
+            if !refusal.is_empty() {
+                exit_code(&pidfd).await.map_err(|error| other("reap the container", error))?;
+                return Err(StartError::Failed(Failure {
+                    kind: FailureKind::Start,
+                    message: refusal,
+                }));
+            }
+        }
+        Ok(Started {
+            image_id: image.id,
+            stop_signal: image.config.stop_signal,
+            pidfd: Rc::new(pidfd),
+            since,
+            readers: output.readers,
+        })
+    }
+
+    fn image(&self) -> Result<Image, StartError> {
+        let name = self.container.image.as_deref().unwrap_or_default();
+        let found = ImageStore::open(&self.images).and_then(|store| store.resolve(name));
+        let never = self.container.image_pull_policy.as_deref() == Some("Never");
+        match found {
+            Ok(Some(image)) => Ok(image),
+            Ok(None) if never => Err(StartError::Image {
+                reason: "ErrImageNeverPull",
+                message: format!(
+                    "Container image \"{name}\" is not present with pull policy of Never"
+                ),
+            }),
+            Ok(None) => Err(StartError::Image {
+                reason: "ErrImagePull",
+                message: format!(
+                    "image \"{name}\" is not on this machine, and this version of orlop does not \
+                     pull: import it with `orlop image import FILE {name}`"
+                ),
+            }),
+            Err(error) => Err(StartError::Image {
+                reason: "ErrImagePull",
+                message: format!("cannot look image \"{name}\" up: {error}"),
+            }),
+        }
+    }
+}
+
+fn defaults(image: &Image) -> ImageDefaults {
+    let config = &image.config;
+    ImageDefaults {
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        env: config.env.clone(),
+        user: config.user.clone(),
+        working_dir: config.working_dir.clone(),
+    }
+}
+
+/// A descriptor of a child that was not waited for yet: its number cannot have
+/// passed to another process.
+pub(super) fn open_child(pid: i32) -> std::io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Waits for a child to end and reaps it. Returns its exit code, or 128 and the
+/// number of the signal that ended it.
+pub(super) async fn exit_code(pidfd: impl AsFd) -> std::io::Result<i32> {
+    let watched = pidfd.as_fd().try_clone_to_owned()?;
+    let watched = AsyncFd::with_interest(watched, Interest::READABLE)?;
+    drop(watched.readable().await?);
+    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    let Some(status) = status else { return Err(std::io::ErrorKind::WouldBlock.into()) };
+    let by_signal = || status.terminating_signal().map(|signal| 128 + signal);
+    Ok(status.exit_status().or_else(by_signal).unwrap_or(255))
+}
+
+/// Waits for a container to end and for its output to be in the log.
+pub(super) async fn end(
+    pidfd: Rc<OwnedFd>,
+    readers: [JoinHandle<std::io::Result<()>>; 2],
+) -> std::io::Result<i32> {
+    let code = exit_code(&*pidfd).await?;
+    // A process that left the container may keep its output open for ever.
+    let drained = async {
+        for reader in readers {
+            // What could not be written is lost; the container has ended anyway.
+            let _ = reader.await;
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+    Ok(code)
+}

@@ -1,0 +1,103 @@
+//! The start of a container, done in a worker.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use oci_spec::runtime::Spec;
+
+use super::Started;
+use super::sandbox::Sandbox;
+use crate::oci;
+use crate::pod::home::Home;
+use crate::pod::protocol::{ContainerOrder, Failure, FailureKind, files};
+use crate::pod::spec;
+
+/// Makes and starts a container. `stdio` are its stdout and its stderr.
+pub(super) fn start(
+    home: &Home,
+    sandbox: &Sandbox,
+    order: &ContainerOrder,
+    rootfs: &OwnedFd,
+    stdio: Vec<OwnedFd>,
+) -> Result<Started, Failure> {
+    let spec = specification(home, sandbox, order, rootfs)
+        .map_err(|error| Failure::new(FailureKind::Config, &error))?;
+    let bundle = home.bundle(&order.name);
+    write_bundle(&bundle, &spec).map_err(|error| Failure::new(FailureKind::Create, &error))?;
+
+    let mut stdio = stdio.into_iter();
+    let created = oci::container::create(oci::container::Create {
+        id: &order.id,
+        bundle: &bundle,
+        spec: &spec,
+        state_root: &home.state(),
+        stdin: Some(nothing().map_err(|error| Failure::new(FailureKind::Create, &error))?),
+        stdout: stdio.next(),
+        stderr: stdio.next(),
+        console_socket: None,
+        as_sibling: true,
+    });
+    let created =
+        created.map_err(|error| Failure::new(FailureKind::Start, &anyhow::Error::from(error)))?;
+    oci::container::start(&home.state(), &order.id)
+        .map_err(|error| Failure::new(FailureKind::Start, &anyhow::Error::from(error)))?;
+    Ok((created.pid, vec![created.exec_failure]))
+}
+
+fn specification(
+    home: &Home,
+    sandbox: &Sandbox,
+    order: &ContainerOrder,
+    rootfs: &OwnedFd,
+) -> Result<Spec> {
+    let containers = sandbox.pod.spec.iter().flat_map(|spec| &spec.containers);
+    let container = containers.into_iter().find(|container| container.name == order.name);
+    let container =
+        container.ok_or_else(|| anyhow!("the pod has no container {:?}", order.name))?;
+    let mounts = home.mounts();
+    let [hosts, resolv_conf, hostname_file] = files(&home.run());
+    let place = spec::Sandbox {
+        rootfs: &mounts.join("rootfs").join(&order.name),
+        volumes: &mounts.join("volumes"),
+        shm: &mounts.join("shm"),
+        hosts: &hosts,
+        resolv_conf: &resolv_conf,
+        hostname_file: &hostname_file,
+        hostname: &sandbox.hostname,
+        cgroup_parent: &home.cgroup(),
+        cgroup_v2: sandbox.cgroup_v2,
+        pid_namespace: sandbox.pid_namespace(),
+        node_name: &sandbox.node_name,
+        host_ip: &sandbox.host_ip,
+        cpu_capacity: sandbox.cpu_capacity,
+        memory_capacity: sandbox.memory_capacity,
+        oom_score_adj: oom_score_adj()?,
+        capabilities: &sandbox.capabilities,
+        host_devices: &sandbox.host_devices,
+    };
+    let mut spec =
+        spec::container(&sandbox.pod, container, &order.defaults, &place, rootfs.as_fd())?;
+    if let Some(linux) = spec.linux_mut() {
+        // A group of its own for each start: the one before may still be going.
+        linux.set_cgroups_path(Some(PathBuf::from(home.container_cgroup(&order.id))));
+    }
+    Ok(spec)
+}
+
+fn oom_score_adj() -> Result<i32> {
+    let text = fs::read_to_string("/proc/self/oom_score_adj")
+        .context("cannot read the launcher's own oom_score_adj")?;
+    Ok(text.trim().parse()?)
+}
+
+fn write_bundle(bundle: &Path, spec: &Spec) -> Result<()> {
+    fs::create_dir_all(bundle).context("cannot make the container's bundle")?;
+    let config = serde_json::to_vec(spec)?;
+    fs::write(bundle.join("config.json"), config).context("cannot write the container's bundle")
+}
+
+fn nothing() -> Result<OwnedFd> {
+    Ok(fs::File::open("/dev/null").context("cannot open /dev/null")?.into())
+}

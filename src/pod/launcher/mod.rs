@@ -1,0 +1,179 @@
+//! The launcher: the process that lives in the pod's mount namespace.
+//!
+//! It is forked from the keeper before anything else, has one thread, and does
+//! one order after the other. What may hang, or changes the process that does
+//! it (libcontainer sets the OOM score, the dumpable flag and the working
+//! directory of its caller), is done by a throwaway *worker*: a copy of the
+//! launcher and a child of the keeper, so that the containers which it clones
+//! as its siblings are the keeper's children too.
+//!
+//! The launcher ends when its socket closes, or when the keeper dies; with it
+//! and the containers end the pod's namespaces, and every mount in them.
+
+mod container;
+mod exec;
+mod rootfs;
+mod sandbox;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::process::Pid;
+
+use self::sandbox::Sandbox;
+use super::home::Home;
+use super::protocol::{Answer, Failure, FailureKind, Order};
+use crate::sys::process::{self, Kind};
+use crate::sys::socket;
+use crate::volume::{self, Place};
+
+/// Forks the launcher of a pod and returns its process and the socket on which
+/// it takes orders. The caller must have one thread.
+///
+/// # Errors
+/// What socketpair(2) or clone(2) say.
+pub fn spawn(home: &Home) -> io::Result<(Pid, OwnedFd)> {
+    let (ours, theirs) = socket::pair()?;
+    let home = home.clone();
+    let pid = process::spawn(Kind::Child, || {
+        i32::from(serve(&home, &theirs).is_err())
+    })?;
+    Ok((pid, ours))
+}
+
+/// The launcher's state between orders.
+struct Launcher {
+    home: Home,
+    sandbox: Option<Sandbox>,
+    /// The layers of every container's image, locked for as long as they are
+    /// part of a root file system.
+    layers: HashMap<String, Vec<OwnedFd>>,
+}
+
+fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
+    // Of the keeper's descriptors its own end of the socket and its lock came
+    // along: with them open, the launcher would never see the keeper close, and
+    // nobody the keeper die.
+    process::close_descriptors_except(orders.as_fd())?;
+    process::forget_standard_output()?;
+    let mut launcher = Launcher { home: home.clone(), sandbox: None, layers: HashMap::new() };
+    while let Some((bytes, descriptors)) = socket::receive(orders.as_fd())? {
+        launcher.obey(&bytes, descriptors)?;
+    }
+    Ok(())
+}
+
+impl Launcher {
+    fn obey(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let mut descriptors = descriptors.into_iter();
+        let Some(reply) = descriptors.next() else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let order = serde_json::from_slice(bytes)?;
+        let descriptors: Vec<OwnedFd> = descriptors.collect();
+        let done = match order {
+            Order::Sandbox(order) => {
+                Sandbox::build(&self.home, *order).map(|sandbox| self.sandbox = Some(sandbox))
+            }
+            Order::Volume(name) => self.mount_volume(&name),
+            Order::Discard(name) => self.discard(&name),
+            Order::Container(order) => self.prepare(&order).and_then(|rootfs| {
+                let sandbox = self.sandbox()?;
+                work(&reply, || container::start(&self.home, sandbox, &order, &rootfs, descriptors))
+            }),
+            Order::Exec(order) => self.sandbox().and_then(|_| {
+                work(&reply, || exec::start(&self.home, &order, descriptors))
+            }),
+        };
+        match done {
+            Ok(()) => answer(&reply, &Answer::Done, &[]),
+            Err(Refusal::Delegated) => Ok(()),
+            Err(Refusal::Failed(failure)) => answer(&reply, &Answer::Failed(failure), &[]),
+        }
+    }
+
+    fn sandbox(&self) -> Result<&Sandbox, Refusal> {
+        let missing = || anyhow!("the pod's sandbox has not been made");
+        Ok(self.sandbox.as_ref().ok_or_else(missing)?)
+    }
+
+    fn mount_volume(&mut self, name: &str) -> Result<(), Refusal> {
+        let sandbox = self.sandbox()?;
+        let volumes = sandbox.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let volume = volumes.into_iter().find(|volume| volume.name == name);
+        let volume = volume.with_context(|| format!("the pod has no volume {name:?}"))?;
+        let memory = super::spec::resources::memory_volume_size(
+            &sandbox.pod,
+            volume,
+            sandbox.memory_capacity,
+        );
+        let place = Place { directory: sandbox.volumes_on_disk.as_fd(), memory };
+        let tree = volume::of(volume).and_then(|kind| kind.set_up(place));
+        let tree = tree.map_err(anyhow::Error::from)?;
+        Ok(sandbox.attach_volume(name, tree)?)
+    }
+
+    fn prepare(&mut self, order: &super::protocol::ContainerOrder) -> Result<OwnedFd, Refusal> {
+        let sandbox = self.sandbox()?;
+        let (layers, rootfs) = rootfs::mount(&self.home, sandbox, order)
+            .map_err(|error| Refusal::Failed(Failure::new(FailureKind::Create, &error)))?;
+        self.layers.insert(order.name.clone(), layers);
+        Ok(rootfs)
+    }
+
+    fn discard(&mut self, name: &str) -> Result<(), Refusal> {
+        rootfs::unmount(self.sandbox()?, name)?;
+        self.layers.remove(name);
+        Ok(())
+    }
+}
+
+/// Why an order is not answered with a plain `Done`.
+enum Refusal {
+    /// A worker answers in the launcher's place.
+    Delegated,
+    Failed(Failure),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(Failure::new(FailureKind::Other, &error))
+    }
+}
+
+/// What a worker hands to the keeper: the started process, and the descriptors
+/// that go with it.
+type Started = (i32, Vec<OwnedFd>);
+
+/// Lets a worker do `job` and answer for it.
+fn work(
+    reply: &OwnedFd,
+    job: impl FnOnce() -> Result<Started, Failure>,
+) -> Result<(), Refusal> {
+    let worker = || {
+        let sent = match job() {
+            Ok((pid, descriptors)) => {
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                answer(reply, &Answer::Started { pid }, &descriptors)
+            }
+            Err(failure) => answer(reply, &Answer::Failed(failure), &[]),
+        };
+        i32::from(sent.is_err())
+    };
+    process::spawn(Kind::Sibling, worker).context("cannot fork a worker")?;
+    Err(Refusal::Delegated)
+}
+
+fn answer(
+    reply: &OwnedFd,
+    answer: &Answer,
+    descriptors: &[std::os::fd::BorrowedFd],
+) -> io::Result<()> {
+    match socket::send(reply.as_fd(), &serde_json::to_vec(answer)?, descriptors) {
+        // The keeper has given the order up; there is nobody to tell.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

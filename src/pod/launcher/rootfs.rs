@@ -1,0 +1,46 @@
+//! The root file system of a container: an overlay of its image's layers and a
+//! fresh upper directory for every start.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result};
+
+use super::sandbox::{Sandbox, make_directory};
+use crate::image::store::ImageStore;
+use crate::pod::home::Home;
+use crate::pod::protocol::ContainerOrder;
+use crate::sys::mount;
+
+/// Mounts the root file system for one start of a container. Returns the layers
+/// of its image, which nobody can delete while their descriptors are open, and
+/// the root of the overlay.
+pub(super) fn mount(
+    home: &Home,
+    sandbox: &Sandbox,
+    order: &ContainerOrder,
+) -> Result<(Vec<OwnedFd>, OwnedFd)> {
+    let store = ImageStore::open(&home.roots.images()).context("cannot open the image store")?;
+    let image = store
+        .resolve(&order.image)
+        .context("cannot look the image up")?
+        .with_context(|| format!("the image {:?} is gone", order.image))?;
+    let layers = image.open_layers(&store).context("cannot open the layers of the image")?;
+
+    let directory = home.container(&order.name);
+    fs::create_dir_all(&directory).context("cannot make the container's directory")?;
+    let directory = fs::File::open(directory)?;
+    let attempt = make_directory(directory.as_fd(), &order.attempt.to_string())?;
+    let upper = make_directory(attempt.as_fd(), "upper")?;
+    let work = make_directory(attempt.as_fd(), "work")?;
+
+    let target = sandbox.rootfs(&order.name)?;
+    mount::overlay(target.as_fd(), &layers, upper.as_fd(), work.as_fd())
+        .context("cannot mount the container's root file system")?;
+    Ok((layers, sandbox.rootfs(&order.name)?))
+}
+
+/// Takes the root file system of a container away.
+pub(super) fn unmount(sandbox: &Sandbox, container: &str) -> Result<()> {
+    sandbox.detach_rootfs(container)
+}

@@ -1,0 +1,227 @@
+//! The pod's namespaces, and the tree of mounts that its containers draw from.
+//!
+//! Below the pod's `mounts` directory, in the launcher's namespace only:
+//! `volumes/<name>`, `rootfs/<container>` and `shm`.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use oci_spec::runtime::{Capabilities, LinuxDevice};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+use crate::pod::home::Home;
+use crate::pod::protocol::{SandboxOrder, files};
+use crate::pod::spec::{self, PidNamespace, security};
+use crate::sys::cgroup::Cgroups;
+use crate::sys::{mount, namespace, network, process};
+
+/// Bytes of the pod's `/dev/shm`, as with containerd.
+const SHM_BYTES: &str = "67108864";
+
+/// What the launcher knows of its pod once the sandbox stands.
+pub(super) struct Sandbox {
+    pub(super) pod: Pod,
+    pub(super) hostname: String,
+    pub(super) node_name: String,
+    pub(super) host_ip: String,
+    pub(super) cgroup_v2: bool,
+    pub(super) cpu_capacity: u64,
+    pub(super) memory_capacity: u64,
+    pub(super) capabilities: Capabilities,
+    pub(super) host_devices: Vec<LinuxDevice>,
+    pub(super) volumes_on_disk: OwnedFd,
+    /// The first process of the PID namespace that the containers share.
+    shared_init: Option<Pid>,
+    mounts: OwnedFd,
+}
+
+impl Sandbox {
+    /// Makes the pod's namespaces and moves the calling process into them.
+    pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<Self> {
+        let SandboxOrder { pod, node_name, host_ip } = order;
+        let spec = pod.spec.clone().unwrap_or_default();
+        let hostname = spec::files::hostname(&pod, &node_name);
+
+        namespace::leave(namespaces(&spec)).context("cannot make the pod's namespaces")?;
+        if !on(spec.host_network) {
+            network::loopback_up().context("cannot bring the pod's loopback interface up")?;
+            rustix::system::sethostname(hostname.as_bytes())
+                .context("cannot set the pod's host name")?;
+        }
+        let mounts = mounts(home).context("cannot make the place for the pod's mounts")?;
+        shm(&spec, mounts.as_fd()).context("cannot mount the pod's /dev/shm")?;
+        write_files(home, &pod, &hostname, host_ip.as_deref())
+            .context("cannot write the pod's /etc/hosts and its like")?;
+        let shared_init = (on(spec.share_process_namespace) && !on(spec.host_pid))
+            .then(|| process::spawn(process::Kind::Init, || process::hold_namespace()))
+            .transpose()
+            .context("cannot make the pod's process namespace")?;
+        let any_privileged = spec.containers.iter().any(|container| {
+            container.security_context.as_ref().is_some_and(|context| on(context.privileged))
+        });
+        let host_devices = if any_privileged {
+            let dev = open_directory("/dev").context("cannot open /dev")?;
+            security::host_devices(dev.as_fd()).context("cannot list the devices of /dev")?
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            hostname,
+            node_name,
+            host_ip: host_ip.unwrap_or_default(),
+            cgroup_v2: Cgroups::detect().context("cannot use control groups")?.is_unified(),
+            cpu_capacity: std::thread::available_parallelism()
+                .map_or(1000, |count| count.get() as u64 * 1000),
+            memory_capacity: memory_capacity(),
+            capabilities: security::bounding().context("cannot read the capabilities there are")?,
+            host_devices,
+            volumes_on_disk: volumes_on_disk(home)
+                .context("cannot open the directory of the pod's volumes")?,
+            shared_init,
+            mounts,
+            pod,
+        })
+    }
+
+    /// Where containers find their process namespace.
+    pub(super) fn pid_namespace(&self) -> PidNamespace {
+        match self.shared_init {
+            Some(pid) => {
+                PidNamespace::Path(PathBuf::from(format!("/proc/{}/ns/pid", pid.as_raw_nonzero())))
+            }
+            None if self.pod.spec.as_ref().is_some_and(|spec| on(spec.host_pid)) => {
+                PidNamespace::Host
+            }
+            None => PidNamespace::Own,
+        }
+    }
+
+    /// Attaches the mount `tree` where containers look for the volume `name`.
+    pub(super) fn attach_volume(&self, name: &str, tree: OwnedFd) -> Result<()> {
+        mount::make_private(tree.as_fd())
+            .with_context(|| format!("cannot make the mount of volume {name:?} private"))?;
+        let volumes = beneath(self.mounts.as_fd(), "volumes")?;
+        let root = FileType::from_raw_mode(fstat(&tree)?.st_mode);
+        let target = if root == FileType::Directory {
+            make_directory(volumes.as_fd(), name)?
+        } else {
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(&volumes, name, flags, Mode::RUSR)?
+        };
+        mount::attach(tree.as_fd(), target.as_fd())
+            .with_context(|| format!("cannot attach volume {name:?}"))
+    }
+
+    /// The directory on which the root file system of a container is mounted.
+    pub(super) fn rootfs(&self, container: &str) -> Result<OwnedFd> {
+        let directory = beneath(self.mounts.as_fd(), "rootfs")?;
+        Ok(make_directory(directory.as_fd(), container)?)
+    }
+
+    /// Takes the root file system of a container away.
+    pub(super) fn detach_rootfs(&self, container: &str) -> Result<()> {
+        let directory = beneath(self.mounts.as_fd(), "rootfs")?;
+        mount::detach(directory.as_fd(), container)
+            .with_context(|| format!("cannot unmount the root file system of {container:?}"))
+    }
+}
+
+fn on(field: Option<bool>) -> bool {
+    field.unwrap_or(false)
+}
+
+fn namespaces(spec: &PodSpec) -> UnshareFlags {
+    let mut flags = UnshareFlags::NEWNS;
+    if !on(spec.host_network) {
+        flags |= UnshareFlags::NEWNET | UnshareFlags::NEWUTS;
+    }
+    if !on(spec.host_ipc) {
+        flags |= UnshareFlags::NEWIPC;
+    }
+    flags
+}
+
+/// Mounts a tmpfs on the pod's `mounts` directory, seen in this namespace only.
+///
+/// The mount that the run directory lies on stops to propagate, in this
+/// namespace; every other mount keeps its peers, so that what appears on the
+/// host still appears in volumes that ask for it.
+fn mounts(home: &Home) -> Result<OwnedFd> {
+    let place = home.mounts();
+    fs::create_dir_all(&place)?;
+    let below = open_directory(&place)?;
+    mount::stop_propagation(below.as_fd())?;
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let tree = mount::tmpfs(&[("mode", "0711"), ("size", "1048576")], flags)?;
+    mount::attach(tree.as_fd(), below.as_fd())?;
+    let mounts = open_directory(&place)?;
+    for name in ["volumes", "rootfs", "shm"] {
+        make_directory(mounts.as_fd(), name)?;
+    }
+    Ok(mounts)
+}
+
+fn shm(spec: &PodSpec, mounts: BorrowedFd) -> Result<()> {
+    let target = beneath(mounts, "shm")?;
+    let tree = if on(spec.host_ipc) {
+        mount::clone_tree(open_directory("/dev/shm")?.as_fd())?
+    } else {
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        mount::tmpfs(&[("mode", "1777"), ("size", SHM_BYTES)], flags)?
+    };
+    mount::make_private(tree.as_fd())?;
+    Ok(mount::attach(tree.as_fd(), target.as_fd())?)
+}
+
+fn write_files(home: &Home, pod: &Pod, hostname: &str, host_ip: Option<&str>) -> Result<()> {
+    let [hosts, resolv_conf, hostname_file] = files(&home.run());
+    if let Some(directory) = hosts.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let of_the_node = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let host_network = pod.spec.as_ref().is_some_and(|spec| on(spec.host_network));
+    let address = if host_network { host_ip } else { None };
+    fs::write(hosts, spec::files::hosts(pod, hostname, address, &of_the_node("/etc/hosts")))?;
+    fs::write(resolv_conf, spec::files::resolv_conf(pod, &of_the_node("/etc/resolv.conf")))?;
+    fs::write(hostname_file, format!("{hostname}\n"))?;
+    Ok(())
+}
+
+fn volumes_on_disk(home: &Home) -> Result<OwnedFd> {
+    fs::create_dir_all(home.volumes())?;
+    Ok(open_directory(home.volumes())?)
+}
+
+fn memory_capacity() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
+}
+
+fn open_directory(path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path.as_ref(), flags, Mode::empty())
+}
+
+/// Opens a directory in `parent`, never through a symbolic link.
+pub(super) fn beneath(parent: BorrowedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(parent, path, flags, Mode::empty(), resolve)
+}
+
+/// Opens a directory in `parent`, which is made when missing.
+pub(super) fn make_directory(parent: BorrowedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => beneath(parent, name),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,122 @@
+//! What the keeper tells the launcher, and what comes back.
+//!
+//! An order travels with a socket of its own for the answer, so that a helper
+//! process which dies without one is noticed: its socket closes.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde::{Deserialize, Serialize};
+
+use super::spec::ImageDefaults;
+
+/// An order from the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Make the pod's namespaces and the place for its mounts.
+    Sandbox(Box<SandboxOrder>),
+    /// Set the volume of this name up.
+    Volume(String),
+    /// Make and start a container. Descriptors: its stdout and its stderr.
+    Container(Box<ContainerOrder>),
+    /// Run a further process in a container. Descriptors: its stdin, stdout and
+    /// stderr, unless it gets a terminal.
+    Exec(Box<ExecOrder>),
+    /// Take away the root file system of a container that has ended.
+    Discard(String),
+}
+
+/// What the launcher needs to know of its pod.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SandboxOrder {
+    /// The pod as it is stored.
+    pub pod: Pod,
+    /// The name of this machine.
+    pub node_name: String,
+    /// The machine's address, when it has one.
+    pub host_ip: Option<String>,
+}
+
+/// One start of a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ContainerOrder {
+    /// Its name in the pod.
+    pub name: String,
+    /// The id of this start, unique on the machine.
+    pub id: String,
+    /// Which start it is, from 0.
+    pub attempt: u32,
+    /// The id of its image.
+    pub image: String,
+    /// What the image says about its process.
+    pub defaults: ImageDefaults,
+}
+
+/// One further process in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExecOrder {
+    /// The container's name.
+    pub name: String,
+    /// The id of the container's present start.
+    pub id: String,
+    /// The command with its arguments.
+    pub command: Vec<String>,
+    /// True when the process shall have a terminal; its other side comes back
+    /// with the answer.
+    pub terminal: bool,
+    /// What `TERM` is on the user's side.
+    pub term: Option<String>,
+}
+
+/// What became of an order.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// A process was started. Descriptors: a pipe that tells when its program
+    /// runs (it closes) or why it does not (a text); then the terminal, if one
+    /// was asked for.
+    Started {
+        /// The process, a child of the keeper.
+        pid: i32,
+    },
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Why an order failed, in the terms in which a pod's status says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Which part failed.
+    pub kind: FailureKind,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The parts of a start that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The manifest asks for what cannot be: `CreateContainerConfigError`.
+    Config,
+    /// The container could not be made: `CreateContainerError`.
+    Create,
+    /// Its program could not be started: `StartError`.
+    Start,
+    /// Anything else.
+    Other,
+}
+
+impl Failure {
+    /// A failure of this kind with the text of `error` and its causes.
+    #[must_use]
+    pub fn new(kind: FailureKind, error: &anyhow::Error) -> Self {
+        Self { kind, message: format!("{error:#}") }
+    }
+}
+
+/// The files of a pod that its containers see, below its run directory.
+#[must_use]
+pub fn files(run: &std::path::Path) -> [PathBuf; 3] {
+    ["etc-hosts", "resolv.conf", "hostname"].map(|name| run.join("files").join(name))
+}
