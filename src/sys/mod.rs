@@ -1,1 +1,3 @@
 //! Typed wrappers over the kernel's interfaces; the only module with `unsafe` code.
+
+pub mod dir;
