@@ -14,3 +14,4 @@ pub mod node;
 pub mod process;
 pub mod socket;
 pub mod terminal;
+pub mod dir;

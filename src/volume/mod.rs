@@ -91,3 +91,5 @@ pub fn of(volume: &v1::Volume) -> Result<Box<dyn Volume + '_>, VolumeError> {
     }
     Err(VolumeError::Unsupported(volume.name.clone()))
 }
+pub mod remove;
+pub mod trash;
