@@ -1,1 +1,3 @@
 //! One container: from an OCI specification to a process, through libcontainer.
+
+pub mod defaults;
