@@ -1,1 +1,16 @@
 //! One container: from an OCI specification to a process, through libcontainer.
+//!
+
+mod adapt;
+pub mod cgroup;
+pub mod command;
+pub mod config;
+pub mod container;
+pub mod defaults;
+pub mod error;
+mod executor;
+mod launch;
+mod limits;
+pub mod state;
+
+pub use error::OciError;

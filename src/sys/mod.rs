@@ -15,3 +15,7 @@ pub mod process;
 pub mod socket;
 pub mod terminal;
 pub mod dir;
+pub mod clone;
+pub mod exec;
+pub mod pidfd;
+pub mod signals;

@@ -1,10 +1,13 @@
-//! Leaving namespaces (unshare(2)).
+//! Entering and leaving namespaces (namespaces(7)).
 
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Moves the calling process, which must have one thread, into new namespaces
 /// of the kinds in `flags`.
@@ -15,4 +18,63 @@ pub fn leave(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: the flags that can break a process are those which unshare memory
     // resources between threads (FILES, FS); with one thread nothing is shared.
     Ok(unsafe { unshare_unsafe(flags) }?)
+}
+
+/// While this lives, children of the caller are born in another PID or time
+/// namespace than its own; dropping it ends that.
+#[derive(Debug)]
+pub struct ForChildren {
+    own: File,
+    kind: LinkNameSpaceType,
+}
+
+impl ForChildren {
+    /// Children are born in the existing PID namespace at `path`, a file such
+    /// as `/proc/PID/ns/pid`.
+    ///
+    /// # Errors
+    /// What open(2) and setns(2) say; `EINVAL` when the file is no PID
+    /// namespace, or one outside the caller's own.
+    pub fn join_pid(path: &Path) -> io::Result<Self> {
+        Self::join_pid_of(File::open(path)?)
+    }
+
+    /// The same for an open namespace file or the pidfd of one of its members.
+    ///
+    /// # Errors
+    /// As [`ForChildren::join_pid`].
+    pub fn join_pid_of(namespace: impl AsFd) -> io::Result<Self> {
+        let own = File::open("/proc/self/ns/pid")?;
+        let kind = LinkNameSpaceType::ProcessID;
+        move_into_link_name_space(namespace.as_fd(), Some(kind))?;
+        Ok(Self { own, kind })
+    }
+
+    /// Children are born in a new time namespace; `offsets` is what goes into
+    /// `/proc/self/timens_offsets` (time_namespaces(7)), empty for none.
+    ///
+    /// # Errors
+    /// What unshare(2) says, and `EINVAL` or `ERANGE` for bad offsets.
+    pub fn new_time(offsets: &str) -> io::Result<Self> {
+        let own = File::open("/proc/self/ns/time")?;
+        // SAFETY: CLONE_NEWTIME touches no descriptor table and no memory of
+        // the caller.
+        unsafe { unshare_unsafe(UnshareFlags::NEWTIME)? };
+        let guard = Self {
+            own,
+            kind: LinkNameSpaceType::Time,
+        };
+        if !offsets.is_empty() {
+            std::fs::write("/proc/self/timens_offsets", offsets)?;
+        }
+        Ok(guard)
+    }
+}
+
+impl Drop for ForChildren {
+    fn drop(&mut self) {
+        // Going back to one's own namespace needs nothing that was not needed
+        // to leave it, so there is no failure to report.
+        let _ = move_into_link_name_space(self.own.as_fd(), Some(self.kind));
+    }
 }

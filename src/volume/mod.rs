@@ -10,6 +10,8 @@
 
 pub mod empty_dir;
 pub mod host_path;
+pub mod remove;
+pub mod trash;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

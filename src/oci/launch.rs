@@ -1,0 +1,584 @@
+//! From a checked configuration to a process that waits for its start.
+//!
+//! The container's process is cloned straight into its PID namespace and its
+//! control group, and makes the rest of its world itself, with libcontainer's
+//! init: the other namespaces, the mounts, the user, the capabilities. There is
+//! no process in between.
+//!
+//! The caller's process must have one thread. Nothing of it is changed that is
+//! not changed back, so it may create several containers one after the other.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::container::{Container, ContainerStatus, State};
+use libcontainer::hooks::run_hooks;
+use libcontainer::notify_socket::NotifyListener;
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::channel::{self, InitReceiver, InitSender, MainReceiver, MainSender};
+use libcontainer::process::init::container_init_process;
+use libcontainer::process::init::error::InitProcessError;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::user_ns::UserNamespaceConfig;
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
+use rustix::fs::FileType;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
+use rustix::thread::{
+    ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use super::adapt::is_bind;
+use super::cgroup::Entrance;
+use super::error::{OciError, sentence};
+use super::executor::Execute;
+use crate::sys::clone::{CloneOptions, Cloned, clone_process};
+use crate::sys::namespace::ForChildren;
+use crate::sys::pidfd;
+
+/// Standard streams of a container's process; `None` is the caller's own.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    pub stdin: Option<OwnedFd>,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+}
+
+/// An existing container that the process joins.
+#[derive(Debug)]
+pub(crate) struct Join<'a> {
+    /// The container's init.
+    pub init: &'a OwnedFd,
+    /// The namespaces in which that differs from the caller.
+    pub namespaces: &'a [LinuxNamespaceType],
+}
+
+/// Everything that a process needs to know to become a container's.
+pub(crate) struct Launch<'a> {
+    pub id: &'a str,
+    pub spec: Spec,
+    pub rootfs: PathBuf,
+    /// Where relative paths of the configuration begin.
+    pub bundle: &'a Path,
+    /// Where to make the socket on which the process waits for its start.
+    pub start_socket: PathBuf,
+    pub entrance: Entrance,
+    pub streams: Streams,
+    /// A connection over which the terminal's master is sent.
+    pub console: Option<OwnedFd>,
+    pub preserve_fds: i32,
+    pub no_pivot: bool,
+    pub sibling: bool,
+    pub join: Option<Join<'a>>,
+}
+
+/// A process that waits for its start.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub process: Cloned,
+    /// Ends when the program has been executed, with the reason if it could
+    /// not be.
+    pub failure: OwnedFd,
+}
+
+struct Pipes {
+    main_sender: MainSender,
+    main_receiver: MainReceiver,
+    init_sender: InitSender,
+    init_receiver: InitReceiver,
+    failure: OwnedFd,
+    execute: Execute,
+    mapped: (OwnedFd, Option<OwnedFd>),
+}
+
+/// Starts the process and waits until it is ready.
+///
+/// # Errors
+/// [`OciError::Init`] with the process's own reason, [`OciError::Step`] for
+/// what failed on this side. The process has ended then, and has been reaped
+/// unless it is a sibling.
+pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
+    let linux = launch.spec.linux().as_ref();
+    let namespaces = linux
+        .and_then(|linux| linux.namespaces().as_deref())
+        .unwrap_or_default();
+    let find = |kind| {
+        namespaces
+            .iter()
+            .find(|ns: &&LinuxNamespace| ns.typ() == kind)
+    };
+    let new = |kind| find(kind).is_some_and(|namespace| namespace.path().is_none());
+    let new_user = new(LinuxNamespaceType::User);
+    let new_pid = new(LinuxNamespaceType::Pid);
+
+    let mut births = Vec::new();
+    if let Some(path) = find(LinuxNamespaceType::Pid).and_then(|ns| ns.path().as_ref()) {
+        births.push(
+            ForChildren::join_pid(path).map_err(OciError::step::<io::Error>(format!(
+                "join the PID namespace {path:?}"
+            )))?,
+        );
+    }
+    if let Some(join) = &launch.join
+        && join.namespaces.contains(&LinuxNamespaceType::Pid)
+    {
+        births.push(
+            ForChildren::join_pid_of(join.init).map_err(OciError::step::<io::Error>(
+                "join the container's PID namespace",
+            ))?,
+        );
+    }
+    if new(LinuxNamespaceType::Time) {
+        births.push(
+            ForChildren::new_time(&time_offsets(&launch.spec)).map_err(OciError::step::<
+                io::Error,
+            >(
+                "make a time namespace",
+            ))?,
+        );
+    }
+
+    let user_mappings = if new_user {
+        let config = UserNamespaceConfig::new(&launch.spec).map_err(|error| {
+            OciError::Unsupported(format!("linux.uidMappings: {}", sentence(&error)))
+        })?;
+        config.map(|config| (config, id_maps(&launch.spec)))
+    } else {
+        None
+    };
+    let streams = Streams {
+        stdin: above_standard(launch.streams.stdin)?,
+        stdout: above_standard(launch.streams.stdout)?,
+        stderr: above_standard(launch.streams.stderr)?,
+    };
+    hand_over(&launch.spec, &streams);
+    let mut pipes = Pipes::new()?;
+    let listener = NotifyListener::new(&launch.start_socket).map_err(|error| {
+        let socket = &launch.start_socket;
+        OciError::step::<io::Error>(format!("make {socket:?}"))(io::Error::other(sentence(&error)))
+    })?;
+    let raw = |fd: &Option<OwnedFd>| fd.as_ref().map(|fd| fd.as_raw_fd());
+    let spec = Rc::new(launch.spec);
+    let args = ContainerArgs {
+        container_type: match launch.join {
+            None => ContainerType::InitContainer,
+            Some(_) => ContainerType::TenantContainer { exec_notify_fd: -1 },
+        },
+        syscall: SyscallType::Linux,
+        spec: Rc::clone(&spec),
+        rootfs: launch.rootfs,
+        console_socket: raw(&launch.console),
+        notify_listener: listener,
+        preserve_fds: launch.preserve_fds,
+        container: Some(hook_state(launch.id, &spec, launch.bundle, None)),
+        user_ns_config: user_mappings.as_ref().map(|(config, _)| config.clone()),
+        // libcontainer's own cgroup code is not used.
+        cgroup_config: libcgroups::common::CgroupConfig {
+            cgroup_path: PathBuf::new(),
+            systemd_cgroup: false,
+            container_name: launch.id.to_owned(),
+        },
+        detached: true,
+        executor: Box::new(pipes.execute.clone()),
+        no_pivot: launch.no_pivot,
+        stdin: raw(&streams.stdin),
+        stdout: raw(&streams.stdout),
+        stderr: raw(&streams.stderr),
+        as_sibling: launch.sibling,
+        pid_file: None,
+    };
+
+    let options = CloneOptions {
+        new_user,
+        new_pid,
+        sibling: launch.sibling,
+        cgroup: match &launch.entrance {
+            Entrance::Birth(directory) => Some(directory.as_fd()),
+            Entrance::Moves(_) => None,
+        },
+    };
+    let child = || {
+        become_container(
+            &args,
+            &mut pipes,
+            &launch.entrance,
+            launch.bundle,
+            launch.join.as_ref(),
+            new_user,
+        )
+    };
+    let process = clone_process(options, child)
+        .map_err(OciError::step::<io::Error>("start the container's process"))?;
+    drop(births);
+
+    let outcome = accompany(
+        &mut pipes,
+        &args,
+        &process,
+        launch.bundle,
+        user_mappings.map(|(_, maps)| maps),
+    );
+    pipes.conclude(outcome, process, launch.sibling)
+}
+
+/// This side of the conversation, up to the process's readiness.
+fn accompany(
+    pipes: &mut Pipes,
+    args: &ContainerArgs,
+    process: &Cloned,
+    bundle: &Path,
+    maps: Option<[(&'static str, String); 2]>,
+) -> Result<(), Trouble> {
+    let broken = |_| Trouble::Theirs;
+    pipes.main_sender.close().map_err(broken)?;
+    if let Some(maps) = maps {
+        for (file, map) in maps {
+            let path = format!("/proc/{}/{file}", process.pid);
+            fs::write(&path, map).map_err(|error| {
+                Trouble::Ours(format!("cannot write {path}: {}", sentence(&error)))
+            })?;
+        }
+        if let Some(ours) = pipes.mapped.1.take() {
+            rustix::io::write(ours, b"0").map_err(|error| Trouble::Ours(sentence(&error)))?;
+        }
+    }
+    if let (ContainerType::InitContainer, Some(hooks)) = (args.container_type, args.spec.hooks()) {
+        pipes
+            .main_receiver
+            .wait_for_hook_request()
+            .map_err(broken)?;
+        let id = args.container.as_ref().map_or("", Container::id);
+        let state = hook_state(id, &args.spec, bundle, Some(process.pid)).state;
+        for (name, hooks) in [
+            ("prestart", hooks.prestart().as_ref()),
+            ("createRuntime", hooks.create_runtime().as_ref()),
+        ] {
+            run_hooks(hooks, Some(&state), None, None, None).map_err(|error| {
+                Trouble::Ours(format!("{name} hook failed: {}", sentence(&error)))
+            })?;
+        }
+        pipes.init_sender.hook_done().map_err(broken)?;
+    }
+    pipes.main_receiver.wait_for_init_ready().map_err(broken)
+}
+
+/// Whose reason is the one to report.
+enum Trouble {
+    Ours(String),
+    Theirs,
+}
+
+impl Pipes {
+    fn new() -> Result<Self, OciError> {
+        let pipe = || {
+            pipe_with(PipeFlags::CLOEXEC)
+                .map_err(OciError::step::<rustix::io::Errno>("make a pipe"))
+        };
+        let channel = |error| {
+            OciError::step::<io::Error>("make a socket pair")(io::Error::other(sentence(&error)))
+        };
+        let (main_sender, main_receiver) = channel::main_channel().map_err(channel)?;
+        let (init_sender, init_receiver) = channel::init_channel().map_err(channel)?;
+        let (failure, write) = pipe()?;
+        let (mapped, map) = pipe()?;
+        Ok(Self {
+            main_sender,
+            main_receiver,
+            init_sender,
+            init_receiver,
+            failure,
+            execute: Execute::new(write),
+            mapped: (mapped, Some(map)),
+        })
+    }
+
+    /// Closes this side's ends and turns the outcome into a result.
+    fn conclude(
+        self,
+        outcome: Result<(), Trouble>,
+        process: Cloned,
+        sibling: bool,
+    ) -> Result<Launched, OciError> {
+        // These were open; closing them cannot fail in a way that matters.
+        let _ = self.main_receiver.close();
+        let _ = self.init_sender.close();
+        let _ = self.init_receiver.close();
+        drop(self.execute);
+        let failure = self.failure;
+        let Err(trouble) = outcome else {
+            return Ok(Launched { process, failure });
+        };
+        if let Trouble::Ours(_) = trouble {
+            // It may have ended by itself.
+            let _ = pidfd::send_signal(&process.pidfd, 9);
+        }
+        let mut theirs = String::new();
+        // What cannot be read is as good as not written.
+        let _ = fs::File::from(failure).read_to_string(&mut theirs);
+        let reason = match trouble {
+            Trouble::Ours(reason) => reason,
+            Trouble::Theirs if theirs.is_empty() => {
+                "the container's process was killed while it was being set up".into()
+            }
+            Trouble::Theirs => theirs,
+        };
+        if !sibling {
+            // As our child it cannot have been reaped by anybody else.
+            let _ = pidfd::wait(&process.pidfd);
+        }
+        Err(OciError::Init {
+            reason,
+            sibling: sibling.then_some(process.pid),
+        })
+    }
+}
+
+/// The new process's side: ends in the user's program, or in a reason why not.
+fn become_container(
+    args: &ContainerArgs,
+    pipes: &mut Pipes,
+    entrance: &Entrance,
+    bundle: &Path,
+    join: Option<&Join<'_>>,
+    new_user: bool,
+) -> i32 {
+    // If the creator dies, the wait for its mappings has to end.
+    pipes.mapped.1 = None;
+    let prepared = prepare(
+        args,
+        entrance,
+        bundle,
+        join,
+        new_user.then_some(&pipes.mapped.0),
+    );
+    let failed = prepared.and_then(|()| {
+        // Its own end: whoever is left holding the other must see it close.
+        pipes
+            .init_sender
+            .close()
+            .map_err(|error| sentence(&error))?;
+        container_init_process(args, &mut pipes.main_sender, &mut pipes.init_receiver)
+            .map_err(|error| describe(&error, &args.spec))
+    });
+    if let Err(reason) = failed {
+        pipes.execute.report(&reason);
+    }
+    255
+}
+
+fn prepare(
+    args: &ContainerArgs,
+    entrance: &Entrance,
+    bundle: &Path,
+    join: Option<&Join<'_>>,
+    mapped: Option<&OwnedFd>,
+) -> Result<(), String> {
+    let failed =
+        |what: &'static str| move |error: io::Error| format!("cannot {what}: {}", sentence(&error));
+    let errno = |what| move |error: rustix::io::Errno| failed(what)(error.into());
+    entrance
+        .walk_in()
+        .map_err(failed("enter the container's cgroup"))?;
+    if let Some(process) = args.spec.process() {
+        if let Some(score) = process.oom_score_adj() {
+            fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
+                format!(
+                    "cannot set process.oomScoreAdj to {score}: {}",
+                    sentence(&error)
+                )
+            })?;
+        }
+        let syscall = args.syscall.create_syscall();
+        for limit in process.rlimits().iter().flatten() {
+            syscall.set_rlimit(limit).map_err(|error| {
+                format!(
+                    "cannot set process.rlimits {:?}: {}",
+                    limit.typ(),
+                    sentence(&error)
+                )
+            })?;
+        }
+    }
+    // From here on processes of the container may see this one: they must not
+    // get at the host through it.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(errno("make the process undumpable"))?;
+    match join {
+        Some(join) => enter(join)?,
+        None => {
+            std::env::set_current_dir(bundle).map_err(failed("change to the bundle"))?;
+            check_sources(&args.spec)?;
+        }
+    }
+    if let Some(mapped) = mapped {
+        let mut answer = [0];
+        let got = rustix::io::read(mapped, &mut answer).map_err(errno("wait for user mappings"))?;
+        if got == 0 {
+            return Err("no user mappings were made".into());
+        }
+    }
+    let own_users = mapped.is_some()
+        || join.is_some_and(|join| join.namespaces.contains(&LinuxNamespaceType::User));
+    if own_users {
+        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(errno("become group 0"))?;
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(errno("become user 0"))?;
+    }
+    match set_thread_groups(&[]) {
+        // Where groups may not be set, they may not be kept for use either.
+        Err(rustix::io::Errno::PERM) if own_users => Ok(()),
+        other => other.map_err(errno("drop the caller's groups")),
+    }
+}
+
+fn enter(join: &Join<'_>) -> Result<(), String> {
+    let flag = |kind: &LinuxNamespaceType| match kind {
+        LinuxNamespaceType::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+        LinuxNamespaceType::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+        LinuxNamespaceType::Mount => ThreadNameSpaceType::MOUNT,
+        LinuxNamespaceType::Network => ThreadNameSpaceType::NETWORK,
+        LinuxNamespaceType::Time => ThreadNameSpaceType::TIME,
+        LinuxNamespaceType::User => ThreadNameSpaceType::USER,
+        LinuxNamespaceType::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        // Entered by being born in it.
+        LinuxNamespaceType::Pid => ThreadNameSpaceType::empty(),
+    };
+    let all: ThreadNameSpaceType = join.namespaces.iter().map(flag).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    move_into_thread_name_spaces(join.init.as_fd(), all).map_err(|error| {
+        format!(
+            "cannot enter the container's namespaces: {}",
+            sentence(&error)
+        )
+    })
+}
+
+/// A bind mount without a source is the commonest mistake: name it.
+fn check_sources(spec: &Spec) -> Result<(), String> {
+    for mount in spec
+        .mounts()
+        .iter()
+        .flatten()
+        .filter(|mount| is_bind(mount))
+    {
+        let destination = mount.destination();
+        let Some(source) = mount.source() else {
+            return Err(format!("mount of {destination:?} has no source"));
+        };
+        fs::metadata(source).map_err(|error| {
+            format!(
+                "mount source {source:?} for {destination:?}: {}",
+                sentence(&error)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// One sentence for what libcontainer's init reports.
+fn describe(error: &InitProcessError, spec: &Spec) -> String {
+    let process = spec.process().as_ref();
+    match (error, process) {
+        (InitProcessError::WorkloadValidation(_) | InitProcessError::Workload(_), _) => {
+            sentence(error)
+        }
+        (InitProcessError::NixOther(cause), Some(process)) => {
+            format!(
+                "cannot change to the working directory {:?}: {}",
+                process.cwd(),
+                sentence(cause)
+            )
+        }
+        (InitProcessError::InvalidCwd(cause), Some(process)) => {
+            format!(
+                "the working directory {:?} is outside the container: {}",
+                process.cwd(),
+                sentence(cause)
+            )
+        }
+        (InitProcessError::RootFS(cause), _) => {
+            format!("cannot set up the root file system: {}", sentence(cause))
+        }
+        (error, _) => sentence(error),
+    }
+}
+
+/// Descriptors 0 to 2 are about to be replaced: keep the given ones clear.
+fn above_standard(fd: Option<OwnedFd>) -> Result<Option<OwnedFd>, OciError> {
+    match fd {
+        Some(fd) if fd.as_raw_fd() < 3 => rustix::io::fcntl_dupfd_cloexec(&fd, 3)
+            .map(Some)
+            .map_err(OciError::step::<rustix::io::Errno>(
+                "duplicate a standard stream",
+            )),
+        fd => Ok(fd),
+    }
+}
+
+/// Gives the pipes among the streams to the container's user, who otherwise
+/// could not open `/dev/stdout`.
+fn hand_over(spec: &Spec, streams: &Streams) {
+    let Some(user) = spec.process().as_ref().map(|process| process.user()) else {
+        return;
+    };
+    if user.uid() == 0 {
+        return;
+    }
+    let stream = |given: &Option<OwnedFd>, own: &dyn AsFd| {
+        let fd = given.as_ref().map_or(own.as_fd(), AsFd::as_fd);
+        let is_pipe = rustix::fs::fstat(fd)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe {
+            // A pipe on a read-only file system stays as it is.
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid())), None);
+        }
+    };
+    stream(&streams.stdin, &io::stdin());
+    stream(&streams.stdout, &io::stdout());
+    stream(&streams.stderr, &io::stderr());
+}
+
+pub(crate) fn hook_state(id: &str, spec: &Spec, bundle: &Path, pid: Option<i32>) -> Container {
+    let mut state = State::new(id, ContainerStatus::Creating, pid, bundle.to_owned());
+    state.annotations = spec.annotations().clone();
+    Container {
+        state,
+        root: PathBuf::new(),
+    }
+}
+
+fn id_maps(spec: &Spec) -> [(&'static str, String); 2] {
+    let lines = |maps: &Option<Vec<LinuxIdMapping>>| -> String {
+        maps.iter()
+            .flatten()
+            .map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size()))
+            .collect()
+    };
+    let linux = spec.linux().as_ref();
+    let uid = linux.map(|linux| lines(linux.uid_mappings()));
+    let gid = linux.map(|linux| lines(linux.gid_mappings()));
+    [
+        ("uid_map", uid.unwrap_or_default()),
+        ("gid_map", gid.unwrap_or_default()),
+    ]
+}
+
+fn time_offsets(spec: &Spec) -> String {
+    let offsets = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.time_offsets().as_ref());
+    offsets
+        .into_iter()
+        .flatten()
+        .map(|(clock, offset)| {
+            let (seconds, nanos) = (offset.secs(), offset.nanosecs());
+            format!("{clock} {} {}\n", seconds.unwrap_or(0), nanos.unwrap_or(0))
+        })
+        .collect()
+}

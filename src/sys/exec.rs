@@ -1,0 +1,32 @@
+//! execve(2) with the signals a fresh process expects.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+
+/// Replaces the calling process by the program in the file `path`, with no
+/// signal blocked and SIGPIPE at its default again (Rust programs ignore it,
+/// and children inherit that).
+///
+/// `arguments` begins with the name the program sees itself called by;
+/// `environment` has `NAME=value` strings. Returns only when it failed.
+pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
+    };
+    let arguments = pointers(arguments);
+    let environment = pointers(environment);
+    // SAFETY: the set is initialised by sigemptyset before use; the arrays end
+    // in a null pointer and outlive the call, as do the strings they point to.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+    }
+    io::Error::last_os_error()
+}
