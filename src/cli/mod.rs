@@ -116,7 +116,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Image(args) => {
             needs_root()?;
             roots.create()?;
-            image::run(args, &roots.images())
+            image::run(&args, &roots.images())
         }
         Verb::Reconcile => reconcile::run(&roots),
         Verb::Doctor => Ok(doctor::run(&roots)),

@@ -1,5 +1,4 @@
 //! One container: from an OCI specification to a process, through libcontainer.
-//!
 
 mod adapt;
 pub mod cgroup;
@@ -11,6 +10,7 @@ pub mod error;
 mod executor;
 mod launch;
 mod limits;
+pub mod signal;
 pub mod state;
 
 pub use error::OciError;

@@ -93,7 +93,7 @@ pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Re
 /// When the trash cannot be opened or read. Entries that cannot be deleted stay
 /// for the next time.
 pub fn sweep(roots: &Roots) -> Result<()> {
-    trash(roots)?.sweep(None)?;
+    trash(roots)?.sweep(remove::Options::default())?;
     Ok(())
 }
 
@@ -118,7 +118,7 @@ fn bury(roots: &Roots, parent: &Path, name: &str, label: &str) -> Result<()> {
 
 fn delete(parent: &Path, name: &str) -> Result<()> {
     let Some(parent) = open(parent)? else { return Ok(()) };
-    remove::remove_tree(parent.as_fd(), name.as_ref(), &remove::Options::default())?;
+    remove::remove_tree(parent.as_fd(), name.as_ref(), remove::Options::default())?;
     Ok(())
 }
 

@@ -5,7 +5,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec,
+    PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -69,6 +70,8 @@ pub struct Facts {
 /// `previous`.
 #[must_use]
 pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timestamp) -> PodStatus {
+    let nothing = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&nothing);
     let unready: Vec<&str> = facts
         .containers
         .iter()
@@ -97,7 +100,7 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
         .into_iter()
         .map(|(kind, holds)| condition(kind, holds, previous, now))
         .collect();
-    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    let host_network = spec.host_network.unwrap_or(false);
     let pod_ip = facts.host_ip.clone().filter(|_| host_network);
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -107,7 +110,7 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
         host_ip: facts.host_ip,
         pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip,
-        qos_class: Some(qos::class(pod).to_string()),
+        qos_class: Some(qos::class(spec).to_string()),
         start_time: Some(Time(facts.started)),
         ..PodStatus::default()
     }

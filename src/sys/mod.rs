@@ -5,17 +5,20 @@
 //! it is; what it lacks is wrapped here, each `unsafe` block with the reason
 //! why it is sound.
 
+#![allow(unsafe_code)]
+
 pub mod capability;
 pub mod cgroup;
+pub mod clone;
+pub mod dir;
+pub mod exec;
 pub mod mount;
 pub mod namespace;
 pub mod network;
 pub mod node;
+pub mod pidfd;
 pub mod process;
+pub mod readable;
+pub mod signals;
 pub mod socket;
 pub mod terminal;
-pub mod dir;
-pub mod clone;
-pub mod exec;
-pub mod pidfd;
-pub mod signals;

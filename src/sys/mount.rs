@@ -2,8 +2,6 @@
 //! move_mount(2)): mounts are made detached, and attached where a descriptor
 //! points, so that no path is ever resolved a second time.
 
-#![allow(unsafe_code)]
-
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -1,7 +1,5 @@
 //! Entering and leaving namespaces (namespaces(7)).
 
-#![allow(unsafe_code)]
-
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;

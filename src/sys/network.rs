@@ -1,7 +1,5 @@
 //! Network interfaces, as far as a pod without CNI needs them (netdevice(7)).
 
-#![allow(unsafe_code)]
-
 use std::io;
 use std::os::fd::AsRawFd;
 

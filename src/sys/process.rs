@@ -4,8 +4,6 @@
 //! runs ordinary Rust code, which may want a lock that another thread held at
 //! the moment of the copy.
 
-#![allow(unsafe_code)]
-
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 

@@ -1,7 +1,5 @@
 //! The user's terminal: raw mode, size, and word of its changes.
 
-#![allow(unsafe_code)]
-
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::{Place, Volume, VolumeError};
-use crate::kube::quantity::Quantity;
 use crate::sys::mount;
 
 /// The name of this kind in paths.
@@ -45,11 +44,7 @@ impl<'a> EmptyDir<'a> {
     }
 
     fn in_memory(&self, place: Place) -> Result<OwnedFd, VolumeError> {
-        let limit = self.source.size_limit.as_ref();
-        let limit = limit.and_then(|limit| limit.0.parse::<Quantity>().ok());
-        let limit = limit.and_then(|limit| limit.to_bytes());
-        let limit = limit.filter(|bytes| *bytes > 0).unwrap_or(place.memory);
-        let size = limit.min(place.memory).to_string();
+        let size = place.memory.to_string();
         let options = [("mode", "0777"), ("size", size.as_str())];
         mount::tmpfs(&options, MountAttrFlags::empty())
             .map_err(VolumeError::step("mount a tmpfs for", self.name))

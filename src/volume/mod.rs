@@ -23,7 +23,8 @@ use k8s_openapi::api::core::v1;
 pub struct Place<'a> {
     /// The pod's directory of volumes, `<data root>/pods/<uid>/volumes`.
     pub directory: BorrowedFd<'a>,
-    /// Bytes that a volume in memory may have when nothing else limits it.
+    /// Bytes that this volume may have if it is in memory: the least of its own
+    /// limit, the pod's, and what the machine has.
     pub memory: u64,
 }
 

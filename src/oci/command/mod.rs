@@ -3,7 +3,6 @@
 
 mod log;
 mod run;
-mod signal;
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::log::Log;
-use super::container;
+use super::{container, signal};
 use super::error::OciError;
 
 /// Runs one container from an OCI bundle, as runc would.

@@ -32,6 +32,7 @@ pub(super) enum State {
 
 /// A container that runs.
 pub(super) struct Running {
+    pub(super) pid: i32,
     pub(super) pidfd: Rc<OwnedFd>,
     pub(super) since: Timestamp,
     pub(super) clock: Instant,

@@ -41,7 +41,7 @@ use crate::storage::events::{Event as Happening, EventType};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
 use crate::sys::cgroup::Cgroups;
-use crate::sys::process;
+use crate::sys::{pidfd, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -181,7 +181,7 @@ fn watch_launcher(
     pid: rustix::process::Pid,
     events: mpsc::UnboundedSender<Event>,
 ) -> io::Result<impl Future<Output = ()>> {
-    let pidfd = start::open_child(pid.as_raw_nonzero().get())?;
+    let pidfd = pidfd::open(pid.as_raw_nonzero().get())?;
     Ok(async move {
         // Whatever the reason why it can't be watched: without it nothing goes on.
         let _ = start::exit_code(pidfd).await;
@@ -425,6 +425,7 @@ impl Keeper {
         container.image_id = started.image_id;
         container.stop_signal = started.stop_signal;
         container.state = State::Running(Running {
+            pid: started.pid,
             pidfd: Rc::clone(&started.pidfd),
             since: started.since,
             clock: Instant::now(),
@@ -580,7 +581,7 @@ impl Keeper {
         }
         while let Ok(Some(pid)) = process::ended_child() {
             let is_container = self.containers.iter().any(|container| match &container.state {
-                State::Running(running) => process::is(&running.pidfd, pid),
+                State::Running(running) => running.pid == pid.as_raw_nonzero().get(),
                 _ => false,
             });
             if is_container || process::reap(pid).is_err() {

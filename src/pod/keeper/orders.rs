@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::pod::protocol::{Answer, Failure, FailureKind, Order};
+use crate::sys::readable;
 use crate::sys::socket::{self, Message, Partial};
 
 /// No order takes this long on a machine that works.
@@ -50,7 +50,7 @@ fn send(
     socket::send(launcher, &serde_json::to_vec(order)?, &all)?;
     drop(theirs);
     rustix::io::ioctl_fionbio(&ours, true)?;
-    AsyncFd::with_interest(ours, Interest::READABLE)
+    readable::watch(ours)
 }
 
 /// Receives one message on a socket that does not block.

@@ -11,8 +11,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::PodStatus;
 use rustix::net::sockopt::socket_peercred;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
@@ -21,7 +19,7 @@ use super::{Event, Keeper, orders, start};
 use crate::pod::control::{Exec, Reply, Request};
 use crate::pod::home::Home;
 use crate::pod::protocol::{Answer, ExecOrder, Order};
-use crate::sys::socket;
+use crate::sys::{pidfd, readable, socket};
 
 /// Makes the socket on which the keeper listens, for its own user only.
 pub(super) fn listen(home: &Home) -> io::Result<UnixListener> {
@@ -130,7 +128,7 @@ impl Service {
             bail!("user {} may not give orders to this pod's keeper", peer.uid.as_raw());
         }
         let stream = OwnedFd::from(stream.into_std()?);
-        let stream = AsyncFd::with_interest(stream, Interest::READABLE)?;
+        let stream = readable::watch(stream)?;
         let Some((bytes, descriptors)) = orders::receive(&stream).await? else { return Ok(()) };
         let request = serde_json::from_slice(&bytes)?;
         let stream = stream.into_inner();
@@ -196,7 +194,7 @@ impl Service {
         let Answer::Started { pid } = answer else {
             bail!("the launcher gave no process");
         };
-        let pidfd = start::open_child(pid)?;
+        let pidfd = pidfd::open(pid)?;
         if answered.is_empty() {
             bail!("the launcher gave no word of the process");
         }

@@ -7,9 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -20,6 +17,7 @@ use crate::image::store::ImageStore;
 use crate::pod::logs;
 use crate::pod::protocol::{Answer, ContainerOrder, Failure, FailureKind, Order};
 use crate::pod::spec::ImageDefaults;
+use crate::sys::{pidfd, readable};
 
 /// How long the end of a container waits for the end of its output.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -36,6 +34,7 @@ pub(super) enum StartError {
 pub(super) struct Started {
     pub(super) image_id: String,
     pub(super) stop_signal: Option<String>,
+    pub(super) pid: i32,
     pub(super) pidfd: Rc<OwnedFd>,
     pub(super) since: Timestamp,
     pub(super) readers: [JoinHandle<std::io::Result<()>>; 2],
@@ -84,7 +83,8 @@ impl Start {
         let Answer::Started { pid } = answer else {
             return Err(other("start the container", std::io::ErrorKind::InvalidData.into()));
         };
-        let pidfd = open_child(pid).map_err(|error| other("watch the container", error))?;
+        // A child that was not waited for yet: nobody else has its number.
+        let pidfd = pidfd::open(pid).map_err(|error| other("watch the container", error))?;
         let since = Timestamp::now();
         if let Some(pipe) = descriptors.pop() {
             let refusal = orders::read_to_end(pipe).await;
@@ -100,6 +100,7 @@ impl Start {
         Ok(Started {
             image_id: image.id,
             stop_signal: image.config.stop_signal,
+            pid,
             pidfd: Rc::new(pidfd),
             since,
             readers: output.readers,
@@ -144,23 +145,12 @@ fn defaults(image: &Image) -> ImageDefaults {
     }
 }
 
-/// A descriptor of a child that was not waited for yet: its number cannot have
-/// passed to another process.
-pub(super) fn open_child(pid: i32) -> std::io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).ok_or(std::io::ErrorKind::InvalidData)?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
-}
-
 /// Waits for a child to end and reaps it. Returns its exit code, or 128 and the
 /// number of the signal that ended it.
 pub(super) async fn exit_code(pidfd: impl AsFd) -> std::io::Result<i32> {
     let watched = pidfd.as_fd().try_clone_to_owned()?;
-    let watched = AsyncFd::with_interest(watched, Interest::READABLE)?;
-    drop(watched.readable().await?);
-    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
-    let Some(status) = status else { return Err(std::io::ErrorKind::WouldBlock.into()) };
-    let by_signal = || status.terminating_signal().map(|signal| 128 + signal);
-    Ok(status.exit_status().or_else(by_signal).unwrap_or(255))
+    drop(readable::watch(watched)?.readable().await?);
+    Ok(pidfd::wait(pidfd)?.code())
 }
 
 /// Waits for a container to end and for its output to be in the log.

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, pidfd_send_signal};
-
 use super::container::State;
 use super::serve::Connection;
 use super::{KILL_LIMIT, Keeper, never_ran};
-use crate::oci::signal;
+use crate::oci::signal::{self, KILL, TERM};
 use crate::storage::events::EventType;
+use crate::sys::pidfd;
 
 /// How long until a process that does not react to SIGKILL is killed again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -57,9 +56,9 @@ impl Keeper {
     pub(super) fn signal_stop(&self, index: usize) {
         let container = &self.containers[index];
         let State::Running(running) = &container.state else { return };
-        let wanted = container.stop_signal.as_deref().and_then(|name| signal::parse(name).ok());
+        let wanted = container.stop_signal.as_deref().and_then(|name| signal::parse(name));
         // One that has ended meanwhile needs no signal.
-        let _ = pidfd_send_signal(&*running.pidfd, wanted.unwrap_or(Signal::TERM));
+        let _ = pidfd::send_signal(&*running.pidfd, wanted.unwrap_or(TERM));
         let path = format!("spec.containers{{{}}}", container.name);
         let message = format!("Stopping container {}", container.name);
         self.happened(EventType::Normal, &path, "Killing", message);
@@ -74,7 +73,7 @@ impl Keeper {
         stopping.deadline = Instant::now() + AGAIN;
         for container in &self.containers {
             if let State::Running(running) = &container.state {
-                let _ = pidfd_send_signal(&*running.pidfd, Signal::KILL);
+                let _ = pidfd::send_signal(&*running.pidfd, KILL);
             }
         }
         debug_assert!(AGAIN >= KILL_LIMIT, "one round of killing ends before the next");

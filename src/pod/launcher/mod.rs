@@ -75,7 +75,9 @@ impl Launcher {
         let descriptors: Vec<OwnedFd> = descriptors.collect();
         let done = match order {
             Order::Sandbox(order) => {
-                Sandbox::build(&self.home, *order).map(|sandbox| self.sandbox = Some(sandbox))
+                Sandbox::build(&self.home, *order)
+                    .map(|sandbox| self.sandbox = Some(sandbox))
+                    .map_err(Refusal::from)
             }
             Order::Volume(name) => self.mount_volume(&name),
             Order::Discard(name) => self.discard(&name),
@@ -101,11 +103,11 @@ impl Launcher {
 
     fn mount_volume(&mut self, name: &str) -> Result<(), Refusal> {
         let sandbox = self.sandbox()?;
-        let volumes = sandbox.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        let volume = volumes.into_iter().find(|volume| volume.name == name);
+        let spec = sandbox.pod.spec.as_ref().context("the pod has no spec")?;
+        let volume = spec.volumes.iter().flatten().find(|volume| volume.name == name);
         let volume = volume.with_context(|| format!("the pod has no volume {name:?}"))?;
         let memory = super::spec::resources::memory_volume_size(
-            &sandbox.pod,
+            spec,
             volume,
             sandbox.memory_capacity,
         );

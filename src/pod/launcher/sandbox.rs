@@ -18,6 +18,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::pod::home::Home;
 use crate::pod::protocol::{SandboxOrder, files};
+use crate::pod::spec::files::Names;
 use crate::pod::spec::{self, PidNamespace, security};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::{mount, namespace, network, process};
@@ -47,17 +48,17 @@ impl Sandbox {
     pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<Self> {
         let SandboxOrder { pod, node_name, host_ip } = order;
         let spec = pod.spec.clone().unwrap_or_default();
-        let hostname = spec::files::hostname(&pod, &node_name);
+        let names = spec::files::names(&pod, &node_name)?;
 
         namespace::leave(namespaces(&spec)).context("cannot make the pod's namespaces")?;
         if !on(spec.host_network) {
             network::loopback_up().context("cannot bring the pod's loopback interface up")?;
-            rustix::system::sethostname(hostname.as_bytes())
+            rustix::system::sethostname(names.kernel.as_bytes())
                 .context("cannot set the pod's host name")?;
         }
         let mounts = mounts(home).context("cannot make the place for the pod's mounts")?;
         shm(&spec, mounts.as_fd()).context("cannot mount the pod's /dev/shm")?;
-        write_files(home, &pod, &hostname, host_ip.as_deref())
+        write_files(home, &pod, &names)
             .context("cannot write the pod's /etc/hosts and its like")?;
         let shared_init = (on(spec.share_process_namespace) && !on(spec.host_pid))
             .then(|| process::spawn(process::Kind::Init, || process::hold_namespace()))
@@ -73,14 +74,14 @@ impl Sandbox {
             Vec::new()
         };
         Ok(Self {
-            hostname,
+            hostname: names.kernel,
             node_name,
             host_ip: host_ip.unwrap_or_default(),
             cgroup_v2: Cgroups::detect().context("cannot use control groups")?.is_unified(),
             cpu_capacity: std::thread::available_parallelism()
                 .map_or(1000, |count| count.get() as u64 * 1000),
             memory_capacity: memory_capacity(),
-            capabilities: security::bounding().context("cannot read the capabilities there are")?,
+            capabilities: capabilities()?,
             host_devices,
             volumes_on_disk: volumes_on_disk(home)
                 .context("cannot open the directory of the pod's volumes")?,
@@ -182,23 +183,28 @@ fn shm(spec: &PodSpec, mounts: BorrowedFd) -> Result<()> {
     Ok(mount::attach(tree.as_fd(), target.as_fd())?)
 }
 
-fn write_files(home: &Home, pod: &Pod, hostname: &str, host_ip: Option<&str>) -> Result<()> {
+fn write_files(home: &Home, pod: &Pod, names: &Names) -> Result<()> {
     let [hosts, resolv_conf, hostname_file] = files(&home.run());
     if let Some(directory) = hosts.parent() {
         fs::create_dir_all(directory)?;
     }
     let of_the_node = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let host_network = pod.spec.as_ref().is_some_and(|spec| on(spec.host_network));
-    let address = if host_network { host_ip } else { None };
-    fs::write(hosts, spec::files::hosts(pod, hostname, address, &of_the_node("/etc/hosts")))?;
-    fs::write(resolv_conf, spec::files::resolv_conf(pod, &of_the_node("/etc/resolv.conf")))?;
-    fs::write(hostname_file, format!("{hostname}\n"))?;
+    let spec = pod.spec.clone().unwrap_or_default();
+    fs::write(hosts, spec::files::hosts(pod, names, &of_the_node("/etc/hosts")))?;
+    fs::write(resolv_conf, spec::files::resolv_conf(&spec, &of_the_node("/etc/resolv.conf")))?;
+    fs::write(hostname_file, format!("{}\n", names.kernel))?;
     Ok(())
 }
 
 fn volumes_on_disk(home: &Home) -> Result<OwnedFd> {
     fs::create_dir_all(home.volumes())?;
     Ok(open_directory(home.volumes())?)
+}
+
+/// What the launcher may give away: its bounding set.
+fn capabilities() -> Result<Capabilities> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    security::bounding(&status).context("/proc/self/status tells no bounding set")
 }
 
 fn memory_capacity() -> u64 {

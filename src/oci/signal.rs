@@ -1,5 +1,10 @@
 //! Signals by name or number (signal(7)).
 
+/// The polite request to end.
+pub const TERM: i32 = 15;
+/// The end.
+pub const KILL: i32 = 9;
+
 const NAMES: [(&str, i32); 34] = [
     ("HUP", 1),
     ("INT", 2),
@@ -41,7 +46,8 @@ const REAL_TIME: (i32, i32) = (34, 64);
 
 /// The number of the signal that `text` means: `9`, `KILL`, `SIGKILL`, `kill`,
 /// `RTMIN+1`, `RTMAX-1`.
-pub(super) fn parse(text: &str) -> Option<i32> {
+#[must_use]
+pub fn parse(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let number = match name.parse::<i32>() {
