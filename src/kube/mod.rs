@@ -1,1 +1,3 @@
 //! Manifests: loading, strict checking, defaults and validation.
+
+pub mod qos;

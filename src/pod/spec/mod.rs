@@ -1,0 +1,206 @@
+//! From a container in a pod's manifest, and the configuration of its image,
+//! to the OCI specification that the launcher runs.
+//!
+//! [`container`] reads two files of the image at most (`/etc/passwd` and
+//! `/etc/group`) and changes nothing; the same manifest, image and sandbox
+//! always give the same specification. The rules are those of a Kubernetes
+//! node: the API reference for the fields, kubelet for what it decides itself
+//! (and for the texts of its errors), the OCI runtime specification for what
+//! comes out.
+//!
+//! The launcher is already inside the pod's network, IPC and UTS namespaces,
+//! so the specification names none of them.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, Root, Spec,
+};
+
+use crate::oci::defaults;
+
+pub mod env;
+mod error;
+pub mod files;
+pub mod mounts;
+pub mod process;
+pub mod resources;
+pub mod security;
+pub mod user;
+
+#[cfg(test)]
+mod fixture;
+
+pub use error::SpecError;
+
+/// The version of the OCI runtime specification that is written for.
+const OCI_VERSION: &str = "1.0.2";
+
+/// What an image says about the process it wants to be run
+/// (OCI image specification, `config`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageDefaults {
+    /// `Entrypoint`: the program and its first arguments.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`: arguments of the entrypoint, or the command when there is none.
+    pub cmd: Vec<String>,
+    /// `Env`: `NAME=value` each.
+    pub env: Vec<String>,
+    /// `User`: empty, or `user[:group]`, names or numbers.
+    pub user: String,
+    /// `WorkingDir`: empty for `/`.
+    pub working_dir: String,
+}
+
+/// The process namespace that a container runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PidNamespace {
+    /// A new one for each container.
+    Own,
+    /// The machine's (`hostPID: true`).
+    Host,
+    /// An existing one (`shareProcessNamespace: true`): the path of its file,
+    /// for example `/proc/<pid>/ns/pid`.
+    Path(PathBuf),
+}
+
+/// The place that has been made ready for the container: paths are absolute,
+/// as the launcher sees them in the pod's mount namespace.
+#[derive(Clone, Debug)]
+pub struct Sandbox<'a> {
+    /// The container's own root file system.
+    pub rootfs: &'a Path,
+    /// The directory in which each volume is mounted under its name.
+    pub volumes: &'a Path,
+    /// What becomes `/dev/shm`: the pod's, or the machine's with `hostIPC`.
+    pub shm: &'a Path,
+    /// The file that becomes `/etc/hosts` (see [`files::hosts`]).
+    pub hosts: &'a Path,
+    /// The file that becomes `/etc/resolv.conf` (see [`files::resolv_conf`]).
+    pub resolv_conf: &'a Path,
+    /// The file that becomes `/etc/hostname`.
+    pub hostname_file: &'a Path,
+    /// The host name in the pod's UTS namespace: the value of `HOSTNAME`.
+    pub hostname: &'a str,
+    /// The pod's cgroup, relative to the root of each hierarchy, for example
+    /// `/orlop/pod<uid>`; the container's own lies in it under its name.
+    pub cgroup_parent: &'a str,
+    /// Whether the machine has the unified hierarchy alone.
+    pub cgroup_v2: bool,
+    /// The process namespace to run in.
+    pub pid_namespace: PidNamespace,
+    /// The name of this node, for `spec.nodeName` in the environment.
+    pub node_name: &'a str,
+    /// The address of this node; also the pod's with `hostNetwork`.
+    pub host_ip: &'a str,
+    /// Processors of this node, in thousandths.
+    pub cpu_capacity: u64,
+    /// Memory of this node, in bytes.
+    pub memory_capacity: u64,
+    /// The launcher's own `oom_score_adj`: without `CAP_SYS_RESOURCE` no lower
+    /// one can be given to a child.
+    pub oom_score_adj: i32,
+    /// The launcher's bounding set (see [`security::bounding`]): what there is
+    /// to give away.
+    pub capabilities: &'a Capabilities,
+    /// The device nodes that privileged containers get (see
+    /// [`security::host_devices`]). May be empty when none is privileged.
+    pub host_devices: &'a [LinuxDevice],
+}
+
+/// The specification of `container` of `pod`.
+///
+/// `image` is what the container's image asks for, `sandbox` the place made
+/// ready for it, and `rootfs` an open descriptor of [`Sandbox::rootfs`], used
+/// to look up users and groups.
+///
+/// # Errors
+/// A manifest that this image or machine cannot satisfy. On a node this is
+/// reported as `CreateContainerConfigError`, with the error's text as message.
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    image: &ImageDefaults,
+    sandbox: &Sandbox,
+    rootfs: BorrowedFd,
+) -> Result<Spec, SpecError> {
+    let pod_spec = pod_spec(pod)?;
+    if !is_plain(&container.name) {
+        return Err(SpecError::ContainerName(container.name.clone()));
+    }
+    let context = container.security_context.as_ref();
+    let privileged = context.and_then(|c| c.privileged).unwrap_or(false);
+    let read_only = context
+        .and_then(|c| c.read_only_root_filesystem)
+        .unwrap_or(false);
+
+    let mut root = Root::default();
+    root.set_path(sandbox.rootfs.to_path_buf())
+        .set_readonly(Some(read_only));
+
+    let mounts = mounts::mounts(pod_spec, container, sandbox, privileged, read_only)?;
+    let unmasked = privileged
+        || context.and_then(|c| c.proc_mount.as_deref()) == Some(security::UNMASKED_PROC);
+    let (masked, protected) = if unmasked {
+        (Vec::new(), Vec::new())
+    } else {
+        (defaults::masked_paths(), defaults::readonly_paths())
+    };
+
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(sandbox, privileged)))
+        .set_cgroups_path(Some(Path::new(sandbox.cgroup_parent).join(&container.name)))
+        .set_resources(Some(resources::container(container, privileged)))
+        .set_devices(privileged.then(|| sandbox.host_devices.to_vec()))
+        .set_masked_paths(Some(masked))
+        .set_readonly_paths(Some(protected));
+
+    let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_hostname(None)
+        .set_root(Some(root))
+        .set_mounts(Some(mounts))
+        .set_process(Some(process::process(
+            pod, pod_spec, container, image, sandbox, rootfs,
+        )?))
+        .set_linux(Some(linux));
+    Ok(spec)
+}
+
+/// Whether `name` can be the name of one file or directory.
+fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+fn pod_spec(pod: &Pod) -> Result<&PodSpec, SpecError> {
+    pod.spec.as_ref().ok_or(SpecError::NoPodSpec)
+}
+
+/// The namespaces of one container beyond those the launcher already is in. A
+/// privileged container sees the whole cgroup tree; so does every container
+/// on cgroup v1, where the runtime binds the container's own part instead.
+fn namespaces(sandbox: &Sandbox, privileged: bool) -> Vec<LinuxNamespace> {
+    let namespace = |kind, path| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind).set_path(path);
+        namespace
+    };
+    let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)];
+    match &sandbox.pid_namespace {
+        PidNamespace::Own => namespaces.push(namespace(LinuxNamespaceType::Pid, None)),
+        PidNamespace::Path(path) => {
+            namespaces.push(namespace(LinuxNamespaceType::Pid, Some(path.clone())));
+        }
+        PidNamespace::Host => {}
+    }
+    if sandbox.cgroup_v2 && !privileged {
+        namespaces.push(namespace(LinuxNamespaceType::Cgroup, None));
+    }
+    namespaces
+}
+
+#[cfg(test)]
+mod tests;
