@@ -1,7 +1,7 @@
 //! The store as its users meet it: several processes, deaths, damage.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -179,6 +179,7 @@ fn eight_threads_with_a_store_each_lose_nothing() {
 
 #[test]
 fn a_writer_killed_at_any_moment_leaves_a_whole_store_with_all_it_had_made() {
+    let mut killed_while_writing = 0;
     for round in 0..30_u64 {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = Writer::start(dir.path(), "w", 100_000);
@@ -200,7 +201,9 @@ fn a_writer_killed_at_any_moment_leaves_a_whole_store_with_all_it_had_made() {
         store.create_pod(pod("default", "afterwards")).unwrap();
         drop(store);
         assert_eq!(integrity(&roots), "ok", "round {round}");
+        killed_while_writing += usize::from(!made.is_empty());
     }
+    assert!(killed_while_writing > 5);
 }
 
 #[test]
@@ -336,18 +339,4 @@ fn a_torn_database_is_one_sentence_and_no_panic() {
         .and_then(|store| store.pods(None))
         .unwrap_err();
     assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
-}
-
-#[test]
-fn the_writer_prints_what_it_made() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::start(dir.path(), "w", 2);
-    let lines = BufReader::new(writer.0.stdout.take().unwrap()).lines();
-    assert_eq!(
-        lines
-            .map_while(Result::ok)
-            .filter(|line| line.contains("made "))
-            .count(),
-        2
-    );
 }

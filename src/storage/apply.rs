@@ -193,3 +193,113 @@ fn first_difference(path: &str, current: &Value, wanted: &Value) -> String {
     }
     .unwrap_or_else(|| path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::storage::roots::Roots;
+    use crate::storage::store::Durability;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::new(Some(dir.path()), None, None).unwrap();
+        let store = Store::open(&roots, Durability::Full).unwrap();
+        (dir, store)
+    }
+
+    fn manifest() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "default", "name": "web", "labels": {"app": "web", "tier": "front"}},
+            "spec": {"containers": [{"name": "c", "image": "busybox", "args": ["sleep", "1"]}]},
+        })
+    }
+
+    fn apply(store: &Store, manifest: &Value) -> Result<Applied, StoreError> {
+        let mut wanted: Pod = serde_json::from_value(manifest.clone()).unwrap();
+        wanted.spec.as_mut().unwrap().restart_policy = Some("Always".into());
+        store.apply_pod(wanted, manifest)
+    }
+
+    #[test]
+    fn a_manifest_creates_a_pod_then_changes_nothing_then_changes_it() {
+        let (_dir, store) = store();
+        let created = apply(&store, &manifest()).unwrap();
+        assert_eq!(created.word(), "created");
+        let again = apply(&store, &manifest()).unwrap();
+        assert_eq!(again, Applied::Unchanged(created.pod().clone()));
+
+        let mut changed = manifest();
+        changed["metadata"]["labels"]["app"] = json!("shop");
+        let configured = apply(&store, &changed).unwrap();
+        assert_eq!(configured.word(), "configured");
+        let pod = configured.pod();
+        assert_eq!(pod.metadata.uid, created.pod().metadata.uid);
+        assert_ne!(
+            pod.metadata.resource_version,
+            created.pod().metadata.resource_version
+        );
+        assert_eq!(pod.metadata.labels.as_ref().unwrap()["app"], "shop");
+        assert_eq!(store.pod("default", "web").unwrap().as_ref(), Some(pod));
+    }
+
+    #[test]
+    fn a_label_taken_out_of_the_manifest_goes_and_one_added_elsewhere_stays() {
+        let (_dir, store) = store();
+        let mut pod = apply(&store, &manifest()).unwrap().pod().clone();
+        pod.metadata
+            .labels
+            .as_mut()
+            .unwrap()
+            .insert("owner".into(), "me".into());
+        store.replace_pod(pod).unwrap();
+
+        let mut fewer = manifest();
+        fewer["metadata"]["labels"] = json!({"app": "web"});
+        let applied = apply(&store, &fewer).unwrap();
+        let labels = applied.pod().metadata.labels.clone().unwrap();
+        assert_eq!(labels.keys().collect::<Vec<_>>(), ["app", "owner"]);
+        assert_eq!(apply(&store, &fewer).unwrap().word(), "unchanged");
+    }
+
+    #[test]
+    fn an_image_may_change_and_the_node_that_was_chosen_stays() {
+        let (_dir, store) = store();
+        let mut pod = apply(&store, &manifest()).unwrap().pod().clone();
+        pod.spec.as_mut().unwrap().node_name = Some("here".into());
+        store.replace_pod(pod).unwrap();
+        assert_eq!(apply(&store, &manifest()).unwrap().word(), "unchanged");
+
+        let mut newer = manifest();
+        newer["spec"]["containers"][0]["image"] = json!("busybox:2");
+        let applied = apply(&store, &newer).unwrap();
+        let spec = applied.pod().spec.as_ref().unwrap();
+        assert_eq!(spec.containers[0].image.as_deref(), Some("busybox:2"));
+        assert_eq!(spec.node_name.as_deref(), Some("here"));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_named_and_nothing_is_changed() {
+        let (_dir, store) = store();
+        let created = apply(&store, &manifest()).unwrap();
+        let mut other = manifest();
+        other["metadata"]["labels"]["app"] = json!("shop");
+        other["spec"]["containers"][0]["args"][1] = json!("2");
+        let refused = apply(&store, &other).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            r#"pod "web" is invalid: spec.containers[0].args[1]: this field of an existing pod cannot be changed; delete the pod and create it again"#
+        );
+        assert_eq!(
+            store.pod("default", "web").unwrap().as_ref(),
+            Some(created.pod())
+        );
+
+        let mut more = manifest();
+        more["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        let refused = apply(&store, &more).unwrap_err();
+        assert!(refused.to_string().contains("spec.volumes:"), "{refused}");
+    }
+}

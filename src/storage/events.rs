@@ -179,3 +179,98 @@ fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::roots::Roots;
+    use crate::storage::store::Durability;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::new(Some(dir.path()), None, None).unwrap();
+        let store = Store::open(&roots, Durability::Normal).unwrap();
+        (dir, store)
+    }
+
+    fn failed_mount(uid: &str, message: &str) -> Event {
+        Event {
+            namespace: "default".into(),
+            kind: "Pod".into(),
+            name: "web".into(),
+            uid: uid.into(),
+            field_path: String::new(),
+            type_: EventType::Warning,
+            reason: "FailedMount".into(),
+            message: message.into(),
+            source: "orlop".into(),
+        }
+    }
+
+    #[test]
+    fn equal_events_become_one_with_a_count_and_two_times() {
+        let (_dir, store) = store();
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+        let earlier = now - SignedDuration::from_mins(30);
+        store
+            .record_at(&failed_mount("u1", "refused"), earlier)
+            .unwrap();
+        store
+            .record_at(&failed_mount("u1", "no such file"), earlier)
+            .unwrap();
+        store
+            .record_at(&failed_mount("u1", "refused"), now)
+            .unwrap();
+
+        let events = store.events_for("u1").unwrap();
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[0].event.message, "no such file");
+        assert_eq!(events[0].count, 1);
+        let last = &events[1];
+        assert_eq!((last.event.message.as_str(), last.count), ("refused", 2));
+        assert_eq!((last.first, last.last), (earlier, now));
+        assert_eq!(last.event, failed_mount("u1", "refused"));
+    }
+
+    #[test]
+    fn events_of_other_objects_and_namespaces_stay_apart() {
+        let (_dir, store) = store();
+        let elsewhere = Event {
+            namespace: "kube-system".into(),
+            ..failed_mount("u2", "refused")
+        };
+        store.record(&failed_mount("u1", "refused")).unwrap();
+        store.record(&elsewhere).unwrap();
+        assert_eq!(store.events_for("u1").unwrap().len(), 1);
+        assert_eq!(
+            store.events(Some("kube-system")).unwrap()[0].event,
+            elsewhere
+        );
+        assert_eq!(store.events(None).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_event_is_forgotten_an_hour_after_it_was_last_seen() {
+        let (_dir, store) = store();
+        let now = Timestamp::now();
+        let old = now - SignedDuration::from_mins(59);
+        let older = now - SignedDuration::from_mins(61);
+        store
+            .record_at(&failed_mount("u1", "seen again"), older)
+            .unwrap();
+        store
+            .record_at(&failed_mount("u1", "seen once"), older)
+            .unwrap();
+        store
+            .record_at(&failed_mount("u1", "seen again"), old)
+            .unwrap();
+        assert_eq!(store.events(None).unwrap().len(), 1, "not shown any more");
+        store.record_at(&failed_mount("u1", "new"), now).unwrap();
+        let rows: i64 = store
+            .read("count", |db| {
+                db.query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+            })
+            .unwrap();
+        assert_eq!(rows, 2, "and gone at the next writing");
+    }
+}

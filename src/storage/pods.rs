@@ -404,3 +404,7 @@ fn json(name: &str, value: &impl Serialize) -> Result<String, StoreError> {
 fn whole_seconds(time: Timestamp) -> Timestamp {
     time - i64::from(time.subsec_nanosecond()).nanoseconds()
 }
+
+#[cfg(test)]
+#[path = "pods_tests.rs"]
+mod tests;
