@@ -1,7 +1,7 @@
 //! The tables of the database, and how a database made by an older orlop
 //! becomes one of today.
 //!
-//! `PRAGMA user_version` counts the steps in [`STEPS`] that a database has
+//! `PRAGMA user_version` counts the steps in `STEPS` that a database has
 //! been through; `PRAGMA application_id` tells orlop's databases from others.
 //! A database is made under another name and renamed when it is whole, so that
 //! one that is there is never half made.
@@ -117,6 +117,8 @@ pub(super) fn create(path: &Path, data: &Path) -> Result<(), SchemaError> {
         &unfinished,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    // Nobody sees this file before it is whole; it goes to disk once, below.
+    connection.pragma_update(None, "synchronous", "off")?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     upgrade(&mut connection)?;

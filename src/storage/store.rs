@@ -5,8 +5,9 @@
 //! power failure once the call has returned; readers wait for nobody. A store
 //! that is opened and only read writes nothing and waits for no disk.
 //!
-//! A store must not be carried across `fork`: open it afterwards
-//! (<https://www.sqlite.org/howtocorrupt.html>, section 2.6).
+//! A store must not be carried across `fork`, and nothing but SQLite may open
+//! its file in a process that has a store
+//! (<https://www.sqlite.org/howtocorrupt.html>, sections 2.2 and 2.6).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
