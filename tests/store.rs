@@ -224,6 +224,29 @@ fn a_reader_waits_for_no_writer() {
 }
 
 #[test]
+fn the_log_shrinks_again_after_a_long_reader_has_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = roots(dir.path());
+    let store = Store::open(&roots, Durability::Normal).unwrap();
+    let reader = rusqlite::Connection::open(roots.database()).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT * FROM versions;")
+        .unwrap();
+    let log = || roots.data.join("orlop.db-wal").metadata().unwrap().len();
+    for number in 0..1000 {
+        let name = format!("p{number}");
+        store.create_pod(pod("default", &name)).unwrap();
+    }
+    assert!(log() > 8 << 20, "{}", log());
+
+    reader.execute_batch("ROLLBACK").unwrap();
+    for name in ["a", "b", "c"] {
+        store.create_pod(pod("default", name)).unwrap();
+    }
+    assert!(log() <= 4 << 20, "{}", log());
+}
+
+#[test]
 fn a_store_that_is_only_read_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let roots = roots(dir.path());

@@ -152,7 +152,7 @@ pub fn error_line(error: &anyhow::Error) -> String {
         Some(StoreError::NotFound { .. }) => "NotFound",
         Some(StoreError::AlreadyExists { .. }) => "AlreadyExists",
         Some(StoreError::Conflict { .. }) => "Conflict",
-        Some(StoreError::Immutable { .. }) => "Invalid",
+        Some(StoreError::Immutable { .. }) => return format!("The {error:#}"),
         _ => return format!("error: {error:#}"),
     };
     format!("Error from server ({reason}): {error:#}")

@@ -115,6 +115,14 @@ fn errors_of_the_store_have_kubectls_words() {
             r#"Error from server (AlreadyExists): pods "web" already exists"#,
         ),
         (
+            StoreError::Immutable {
+                kind: "Pod",
+                name: name(),
+                field: "spec.volumes".into(),
+            },
+            r#"The Pod "web" is invalid: spec.volumes: this field of an existing Pod cannot be changed; delete it and create it again"#,
+        ),
+        (
             StoreError::Foreign {
                 path: "/x/orlop.db".into(),
             },

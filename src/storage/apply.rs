@@ -121,7 +121,7 @@ fn merge(current: &Pod, wanted: Pod, before: Option<&str>, name: &str) -> Result
         }
         if let Some(field) = forbidden_change(current, &wanted) {
             return Err(StoreError::Immutable {
-                kind: "pod",
+                kind: KIND,
                 name: name.to_owned(),
                 field,
             });
@@ -290,7 +290,7 @@ mod tests {
         let refused = apply(&store, &other).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            r#"pod "web" is invalid: spec.containers[0].args[1]: this field of an existing pod cannot be changed; delete the pod and create it again"#
+            r#"Pod "web" is invalid: spec.containers[0].args[1]: this field of an existing Pod cannot be changed; delete it and create it again"#
         );
         assert_eq!(
             store.pod("default", "web").unwrap().as_ref(),

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pages in the write-ahead log after which they move into the database: 1 MiB,
 /// which the next process to open the database reads in about a millisecond.
 const CHECKPOINT_PAGES: i64 = 256;
+/// Bytes to which the log's file is cut back after a rush in which readers kept
+/// it from being emptied.
+const LOG_LIMIT: i64 = 4 << 20;
 /// Where Linux says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -141,7 +144,7 @@ pub enum StoreError {
     },
     /// A field differs that cannot be changed once the object exists.
     #[error(
-        "{kind} {name:?} is invalid: {field}: this field of an existing {kind} cannot be changed; delete the {kind} and create it again"
+        "{kind} {name:?} is invalid: {field}: this field of an existing {kind} cannot be changed; delete it and create it again"
     )]
     Immutable {
         /// Kind of the object.
@@ -223,6 +226,7 @@ impl Store {
             return Ok(None);
         }
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        db.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
         // Negative sizes are KiB.
         let (synchronous, cache) = match durability {
             Durability::Full => ("full", -512),
