@@ -1,3 +1,6 @@
 //! Manifests: loading, strict checking, defaults and validation.
 
 pub mod qos;
+pub mod duration;
+mod error;
+pub mod quantity;

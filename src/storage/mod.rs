@@ -1,1 +1,19 @@
 //! The objects that users declared, and where they are kept.
+//!
+//! One SQLite database (`orlop.db` in the data root) holds every object with
+//! its status and its events. Any number of processes share it: the command
+//! line, and one keeper per running pod. There is no daemon between them, so
+//! the database's own locks are what keeps them apart.
+//!
+//! - [`roots`] says where everything lies on this machine;
+//! - [`store`] opens the database and makes each change one transaction;
+//! - [`schema`] holds the tables and how older databases become new ones;
+//! - [`pods`] reads and writes pods, [`apply`] decides what applying a manifest changes;
+//! - [`events`] keeps what happened to an object for an hour.
+
+pub mod apply;
+pub mod events;
+pub mod pods;
+pub mod roots;
+pub mod schema;
+pub mod store;
