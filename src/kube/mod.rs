@@ -1,6 +1,27 @@
-//! Manifests: loading, strict checking, defaults and validation.
+//! Manifests: from a file's bytes to objects that can be relied upon.
+//!
+//! [`manifest::load`] reads YAML or JSON, routes each document by its
+//! `apiVersion` and `kind`, decodes it strictly, refuses what this version
+//! cannot do, fills in the defaults and validates the result as an API server
+//! would. What it returns needs no further checking; what it refuses gets one
+//! sentence that names file, document, field and reason.
+//!
+//! The small languages that manifests are written in stand beside it:
+//! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`).
 
-pub mod qos;
+mod decode;
+pub mod defaults;
 pub mod duration;
-mod error;
+pub mod error;
+pub mod expand;
+pub mod field;
+mod kinds;
+pub mod manifest;
+mod near;
+pub mod qos;
 pub mod quantity;
+mod source;
+mod strict;
+pub mod supported;
+pub mod validate;
+mod yaml;

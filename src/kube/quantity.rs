@@ -237,12 +237,23 @@ fn guess(text: &str) -> String {
             .unwrap_or(trimmed.len()),
     );
     let suffix = suffix.trim();
-    let bare = suffix.strip_suffix(['b', 'B']).unwrap_or(suffix);
-    let names = BINARY.iter().map(|(name, _)| *name);
-    let names = names.chain(DECIMAL.iter().map(|(name, _)| *name));
-    names
-        .filter(|name| name.eq_ignore_ascii_case(bare))
+    let stripped = suffix.strip_suffix(['b', 'B']);
+    let bare = stripped.unwrap_or(suffix);
+    let candidates = || {
+        let decimal = DECIMAL.iter().filter(|(name, power)| {
+            // Nobody means thousandths of a byte, or 10¹⁸ by an `e`.
+            *name != "E" && (stripped.is_none() || *power >= 0)
+        });
+        let decimal = decimal.map(|(name, _)| *name);
+        decimal.chain(BINARY.iter().map(|(name, _)| *name))
+    };
+    candidates()
+        .find(|name| *name == bare)
+        .or_else(|| candidates().find(|name| name.eq_ignore_ascii_case(bare)))
         .map(|name| format!("{amount}{name}"))
-        .find(|candidate| parse(candidate).is_some())
+        .filter(|meant| parse(meant).is_some())
         .map_or_else(String::new, |meant| format!(" (did you mean {meant:?}?)"))
 }
+
+#[cfg(test)]
+mod tests;

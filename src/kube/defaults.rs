@@ -1,0 +1,188 @@
+//! What an API server fills in when a manifest leaves it out.
+//!
+//! The values are those of the Kubernetes API reference; only fields that a
+//! pod's life or its `get -o yaml` depend on are set.
+
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, Pod, PodSpec, ResourceRequirements, Volume,
+};
+
+/// The namespace of objects that name none.
+pub const NAMESPACE: &str = "default";
+
+/// Fills in the defaults of `pod`. What is set stays; doing it twice changes
+/// nothing.
+pub fn pod(pod: &mut Pod) {
+    fill(&mut pod.metadata.namespace, NAMESPACE);
+    let spec = pod.spec.get_or_insert_default();
+    fill(&mut spec.restart_policy, "Always");
+    fill(&mut spec.dns_policy, "ClusterFirst");
+    fill(&mut spec.scheduler_name, "default-scheduler");
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.enable_service_links.get_or_insert(true);
+    spec.security_context.get_or_insert_default();
+    spec.volumes.iter_mut().flatten().for_each(volume);
+    containers(spec);
+}
+
+fn containers(spec: &mut PodSpec) {
+    let host_network = spec.host_network.unwrap_or(false);
+    for container in &mut spec.containers {
+        fill(
+            &mut container.termination_message_path,
+            "/dev/termination-log",
+        );
+        fill(&mut container.termination_message_policy, "File");
+        let policy = pull_policy(container.image.as_deref().unwrap_or(""));
+        fill(&mut container.image_pull_policy, policy);
+        requests(container.resources.get_or_insert_default());
+        ports(container, host_network);
+        let env = container.env.iter_mut().flatten();
+        for source in env.filter_map(|variable| variable.value_from.as_mut()) {
+            if let Some(field) = &mut source.field_ref {
+                fill(&mut field.api_version, "v1");
+            }
+        }
+    }
+}
+
+/// On the host's network a container's port is the host's.
+fn ports(container: &mut Container, host_network: bool) {
+    for port in container.ports.iter_mut().flatten() {
+        fill(&mut port.protocol, "TCP");
+        if host_network && port.host_port.unwrap_or(0) == 0 {
+            port.host_port = Some(port.container_port);
+        }
+    }
+}
+
+/// What is limited and not requested is requested up to its limit.
+fn requests(resources: &mut ResourceRequirements) {
+    for (name, limit) in resources.limits.iter().flatten() {
+        let requests = resources.requests.get_or_insert_default();
+        if !requests.contains_key(name) {
+            requests.insert(name.clone(), limit.clone());
+        }
+    }
+}
+
+/// `Always` for images that may change under their name.
+fn pull_policy(image: &str) -> &'static str {
+    let (name, digest) = match image.split_once('@') {
+        Some((name, _)) => (name, true),
+        None => (image, false),
+    };
+    let last = name.rsplit('/').next().unwrap_or(name);
+    match last.split_once(':') {
+        Some((_, "latest")) => "Always",
+        None if !digest => "Always",
+        _ => "IfNotPresent",
+    }
+}
+
+fn volume(volume: &mut Volume) {
+    if let Some(host_path) = &mut volume.host_path {
+        host_path.type_.get_or_insert_default();
+    }
+    let bare = Volume {
+        name: volume.name.clone(),
+        ..Volume::default()
+    };
+    if *volume == bare {
+        volume.empty_dir = Some(EmptyDirVolumeSource::default());
+    }
+}
+
+fn fill(field: &mut Option<String>, value: &str) {
+    if field.as_deref().unwrap_or("").is_empty() {
+        *field = Some(value.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn defaulted(given: Value) -> Value {
+        let mut object: Pod = serde_json::from_value(given).expect("a pod");
+        pod(&mut object);
+        let once = object.clone();
+        pod(&mut object);
+        assert_eq!(once, object, "doing it twice changes nothing");
+        serde_json::to_value(object).expect("a value")
+    }
+
+    #[test]
+    fn a_bare_pod_is_completed_as_an_api_server_does() {
+        let given = json!({
+            "metadata": {"name": "p"},
+            "spec": {
+                "containers": [{
+                    "name": "a", "image": "busybox",
+                    "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}},
+                    "ports": [{"containerPort": 80}],
+                    "env": [{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+                }],
+                "volumes": [{"name": "v"}, {"name": "h", "hostPath": {"path": "/srv"}}]
+            }
+        });
+        let want = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "default"},
+            "spec": {
+                "containers": [{
+                    "name": "a", "image": "busybox", "imagePullPolicy": "Always",
+                    "resources": {
+                        "limits": {"cpu": "1", "memory": "1Gi"},
+                        "requests": {"cpu": "500m", "memory": "1Gi"}
+                    },
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "env": [{"name": "N", "valueFrom": {
+                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}
+                    }}],
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"
+                }],
+                "volumes": [
+                    {"name": "v", "emptyDir": {}},
+                    {"name": "h", "hostPath": {"path": "/srv", "type": ""}}
+                ],
+                "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+                "enableServiceLinks": true, "schedulerName": "default-scheduler", "securityContext": {}
+            }
+        });
+        assert_eq!(defaulted(given), want);
+    }
+
+    #[test]
+    fn what_the_manifest_sets_stays() {
+        let given = json!({
+            "metadata": {"name": "p", "namespace": "n"},
+            "spec": {
+                "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "enableServiceLinks": false,
+                "containers": [{"name": "a", "image": "b", "imagePullPolicy": "Never"}]
+            }
+        });
+        let got = defaulted(given);
+        assert_eq!(got["metadata"]["namespace"], "n");
+        assert_eq!(got["spec"]["restartPolicy"], "Never");
+        assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 0);
+        assert_eq!(got["spec"]["enableServiceLinks"], false);
+        assert_eq!(got["spec"]["containers"][0]["imagePullPolicy"], "Never");
+    }
+
+    #[test]
+    fn images_that_may_change_under_their_name_are_always_pulled() {
+        for (image, policy) in [
+            ("busybox", "Always"),
+            ("busybox:latest", "Always"),
+            ("host:5000/busybox", "Always"),
+            ("busybox:latest@sha256:0123", "Always"),
+            ("busybox:1.36", "IfNotPresent"),
+            ("host:5000/a/busybox:1.36", "IfNotPresent"),
+            ("busybox@sha256:0123", "IfNotPresent"),
+        ] {
+            assert_eq!(pull_policy(image), policy, "{image}");
+        }
+    }
+}

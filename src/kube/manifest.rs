@@ -1,0 +1,284 @@
+//! Loading manifests: files, directories and standard input become objects
+//! that are complete and valid, or one sentence says why not.
+//!
+//! - A source has at most 4 MiB, 10,000 documents and 250,000 values, nested
+//!   at most 64 deep; aliases may stand for 100,000 values and 16 MiB of text.
+//! - Every document of every source is checked before anything is returned.
+//! - Decoding is strict: unknown fields, duplicate keys and fields that this
+//!   version cannot honour ([`super::supported`]) are errors.
+//! - Objects come with the API's defaults filled in ([`super::defaults`]).
+
+use super::decode::{child, decode, describe};
+use super::error::{Place, Problem, quote};
+use super::kinds::{Route, route};
+use super::source::{Text, inputs, read};
+use super::{defaults, strict, supported, validate, yaml};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use super::error::ManifestError;
+pub use super::source::LARGEST;
+
+/// Where manifests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Standard input, written `-`.
+    Stdin,
+    /// A file, or a directory that stands for its `*.yaml`, `*.yml` and
+    /// `*.json` files in the order of their names. Relative to the working
+    /// directory.
+    Path(PathBuf),
+}
+
+impl From<&OsStr> for Source {
+    fn from(argument: &OsStr) -> Self {
+        match argument == "-" {
+            true => Self::Stdin,
+            false => Self::Path(argument.into()),
+        }
+    }
+}
+
+/// An object and where it was found.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The file's name as sentences show it: quoted, or `standard input`.
+    pub source: Arc<str>,
+    /// The document's number in its source, from 1; documents without content
+    /// don't count. The items of a `List` share theirs.
+    pub index: usize,
+    /// The object, complete and valid.
+    pub object: Object,
+}
+
+/// The kinds of object that manifests can hold.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Object {
+    /// A `v1` `Pod`: `metadata.name`, `metadata.namespace` and `spec` are set,
+    /// `status` and the deletion's marks are not.
+    Pod(Box<Pod>),
+}
+
+impl Object {
+    /// The kind, as in `Pod`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Pod(_) => "Pod",
+        }
+    }
+
+    /// The metadata that every kind has.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Pod(pod) => &pod.metadata,
+        }
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// The object's namespace.
+    pub fn namespace(&self) -> &str {
+        self.metadata().namespace.as_deref().unwrap_or_default()
+    }
+}
+
+/// Loads all objects of `sources`, in their order; objects that name no
+/// namespace are in `default`.
+///
+/// # Errors
+/// The first thing that is wrong, as one sentence; nothing is returned then.
+pub fn load(sources: &[Source]) -> Result<Vec<Document>, ManifestError> {
+    load_into(sources, None)
+}
+
+/// [`load`] for a command that was given a `namespace`: objects that name none
+/// are in it.
+///
+/// # Errors
+/// As [`load`]; also when an object names another namespace.
+pub fn load_into(
+    sources: &[Source],
+    namespace: Option<&str>,
+) -> Result<Vec<Document>, ManifestError> {
+    load_from(sources, namespace, &mut std::io::stdin())
+}
+
+fn load_from(
+    sources: &[Source],
+    namespace: Option<&str>,
+    stdin: &mut dyn Read,
+) -> Result<Vec<Document>, ManifestError> {
+    let mut loader = Loader {
+        namespace,
+        documents: Vec::new(),
+        places: HashMap::new(),
+    };
+    let mut last = None;
+    for source in sources {
+        for input in inputs(source)? {
+            let text = read(input, stdin)?;
+            let before = loader.documents.len();
+            loader.add_text(&text)?;
+            if text.named && loader.documents.len() == before {
+                return Err(ManifestError::Empty { file: text.file });
+            }
+            last = Some(text.file);
+        }
+    }
+    match (loader.documents.is_empty(), last) {
+        (true, Some(file)) => Err(ManifestError::Empty { file }),
+        _ => Ok(loader.documents),
+    }
+}
+
+struct Loader<'n> {
+    namespace: Option<&'n str>,
+    documents: Vec<Document>,
+    /// Where each object stands, by kind, namespace and name.
+    places: HashMap<(&'static str, String, String), Place>,
+}
+
+impl Loader<'_> {
+    fn add_text(&mut self, text: &Text) -> Result<(), ManifestError> {
+        for document in yaml::parse(text)? {
+            self.add_value(&document.value, document.place)?;
+        }
+        Ok(())
+    }
+
+    fn add_value(&mut self, value: &Value, place: Place) -> Result<(), ManifestError> {
+        match route_of(value).map_err(|problem| problem.at(&place))? {
+            Route::List => self.add_items(value, &place),
+            Route::Pod => {
+                let pod = self.pod(value).map_err(|problem| problem.at(&place))?;
+                self.add_object(Object::Pod(Box::new(pod)), place)
+            }
+        }
+    }
+
+    fn add_items(&mut self, list: &Value, place: &Place) -> Result<(), ManifestError> {
+        let items = items_of(list).map_err(|problem| problem.at(place))?;
+        for (i, item) in items.iter().enumerate() {
+            let mut place = place.clone();
+            place.item = format!("{}[{i}]", child(&place.item, "items"));
+            self.add_value(item, place)?;
+        }
+        Ok(())
+    }
+
+    fn pod(&self, value: &Value) -> Result<Pod, Problem> {
+        strict::refuse_nul(value)?;
+        let mut pod: Pod = decode(value)?;
+        let understood = serde_json::to_value(&pod)
+            .map_err(|error| Problem::Syntax(quote(&error.to_string())))?;
+        strict::check(value, &understood)?;
+        supported::check(value, &pod)?;
+        pod.status = None;
+        self.settle(&mut pod.metadata)?;
+        defaults::pod(&mut pod);
+        let findings = validate::pod(&pod);
+        match findings.is_empty() {
+            true => Ok(pod),
+            false => Err(Problem::Invalid {
+                kind: "Pod",
+                name: pod.metadata.name.unwrap_or_default(),
+                findings,
+            }),
+        }
+    }
+
+    /// Puts the object into its namespace and takes away what only a store
+    /// may say of it.
+    fn settle(&self, metadata: &mut ObjectMeta) -> Result<(), Problem> {
+        metadata.deletion_timestamp = None;
+        metadata.deletion_grace_period_seconds = None;
+        let Some(asked) = self.namespace else {
+            return Ok(());
+        };
+        match metadata.namespace.as_deref() {
+            None | Some("") => metadata.namespace = Some(asked.to_owned()),
+            Some(found) if found == asked => {}
+            Some(found) => {
+                return Err(Problem::Namespace {
+                    found: found.to_owned(),
+                    asked: asked.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn add_object(&mut self, object: Object, place: Place) -> Result<(), ManifestError> {
+        let (kind, namespace, name) = (object.kind(), object.namespace(), object.name());
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        if let Some(first) = self.places.get(&key) {
+            let problem = Problem::Duplicate {
+                object: format!("{kind} {}", quote(&format!("{namespace}/{name}"))),
+                first: first.clone(),
+            };
+            return Err(problem.at(&place));
+        }
+        self.documents.push(Document {
+            source: Arc::clone(&place.file),
+            index: place.document,
+            object,
+        });
+        self.places.insert(key, place);
+        Ok(())
+    }
+}
+
+fn route_of(value: &Value) -> Result<Route, Problem> {
+    let Value::Object(fields) = value else {
+        return Err(Problem::NotAnObject(describe(value)));
+    };
+    let field = |name: &str| match fields.get(name) {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(other) => Err(Problem::Type {
+            field: name.to_owned(),
+            expected: "a string".to_owned(),
+            found: describe(other),
+        }),
+    };
+    match (field("apiVersion")?, field("kind")?) {
+        ("", "") => Err(Problem::NotSet("apiVersion and kind")),
+        ("", _) => Err(Problem::NotSet("apiVersion")),
+        (_, "") => Err(Problem::NotSet("kind")),
+        (version, kind) => route(version, kind),
+    }
+}
+
+fn items_of(list: &Value) -> Result<&[Value], Problem> {
+    let known = ["apiVersion", "items", "kind", "metadata"];
+    let fields = list.as_object().into_iter().flat_map(|list| list.keys());
+    let unknown: Vec<_> = fields
+        .filter(|field| !known.contains(&field.as_str()))
+        .map(|field| format!("unknown field \"{}\"", child("", field)))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(Problem::Strict(unknown));
+    }
+    match list.get("items") {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(items)) => Ok(items),
+        Some(other) => Err(Problem::Type {
+            field: "items".to_owned(),
+            expected: "a list".to_owned(),
+            found: describe(other),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

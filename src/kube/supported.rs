@@ -1,0 +1,379 @@
+//! What this version of orlop does with each field of a pod.
+//!
+//! [`POD`] is the whole answer, one group for each type of the API: a field is
+//! *used*, *accepted* (it means nothing to a single machine, or changes
+//! nothing that a pod on it could see), or *refused* (ignoring it would change
+//! what the manifest means). A field of the API that the table does not
+//! mention fails a test, so an update of the API cannot slip one in.
+
+use super::error::{Problem, quote};
+use super::field::entry;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use serde_json::{Map, Value};
+
+/// The fields of one type of the API, wherever it stands in a pod.
+#[derive(Debug)]
+pub struct Group {
+    /// The type's name in the API reference.
+    pub kind: &'static str,
+    /// Paths at which it stands; `[]` is any index.
+    pub at: &'static [&'static str],
+    /// Fields that orlop acts upon.
+    pub used: &'static str,
+    /// Fields that orlop rightly ignores.
+    pub accepted: &'static str,
+    /// Fields that orlop cannot honour yet.
+    pub refused: &'static str,
+    /// Fields that are used, but not with these values; `x*` is any value
+    /// that begins with `x`.
+    pub refused_values: &'static [(&'static str, &'static [&'static str])],
+}
+
+const GROUP: Group = Group {
+    kind: "",
+    at: &[],
+    used: "",
+    accepted: "",
+    refused: "",
+    refused_values: &[],
+};
+
+/// Every type of the API that a pod is made of, as far as orlop looks into it.
+pub const POD: &[Group] = &[
+    Group {
+        kind: "Pod",
+        at: &[""],
+        used: "apiVersion kind metadata spec",
+        accepted: "status",
+        ..GROUP
+    },
+    Group {
+        kind: "ObjectMeta",
+        at: &["metadata"],
+        used: "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp labels name namespace \
+               resourceVersion uid",
+        accepted: "generation managedFields ownerReferences selfLink",
+        refused: "finalizers generateName",
+        ..GROUP
+    },
+    Group {
+        kind: "PodSpec",
+        at: &["spec"],
+        used: "containers dnsConfig dnsPolicy hostAliases hostIPC hostNetwork hostPID hostUsers hostname os \
+               restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
+        accepted: "affinity automountServiceAccountToken enableServiceLinks imagePullSecrets nodeName nodeSelector \
+                   overhead preemptionPolicy priority priorityClassName readinessGates schedulerName \
+                   schedulingGroup serviceAccount serviceAccountName subdomain tolerations \
+                   topologySpreadConstraints",
+        refused: "activeDeadlineSeconds ephemeralContainers hostnameOverride initContainers resourceClaims resources \
+                  runtimeClassName schedulingGates setHostnameAsFQDN",
+        refused_values: &[("hostUsers", &["false"])],
+    },
+    Group {
+        kind: "PodOS",
+        at: &["spec.os"],
+        used: "name",
+        refused_values: &[("name", &["windows"])],
+        ..GROUP
+    },
+    Group {
+        kind: "PodDNSConfig",
+        at: &["spec.dnsConfig"],
+        used: "nameservers options searches",
+        ..GROUP
+    },
+    Group {
+        kind: "HostAlias",
+        at: &["spec.hostAliases[]"],
+        used: "hostnames ip",
+        ..GROUP
+    },
+    Group {
+        kind: "PodSecurityContext",
+        at: &["spec.securityContext"],
+        used: "appArmorProfile runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups \
+               supplementalGroupsPolicy",
+        accepted: "fsGroupChangePolicy seLinuxChangePolicy",
+        refused: "fsGroup seLinuxOptions sysctls windowsOptions",
+        refused_values: &[("supplementalGroupsPolicy", &["Strict"])],
+    },
+    Group {
+        kind: "Container",
+        at: &["spec.containers[]"],
+        used: "args command env image imagePullPolicy name ports resources securityContext stdin stdinOnce tty \
+               volumeMounts workingDir",
+        accepted: "resizePolicy terminationMessagePath terminationMessagePolicy",
+        refused: "envFrom lifecycle livenessProbe readinessProbe restartPolicy restartPolicyRules startupProbe \
+                  volumeDevices",
+        refused_values: &[
+            ("stdin", &["true"]),
+            ("stdinOnce", &["true"]),
+            ("tty", &["true"]),
+        ],
+    },
+    Group {
+        kind: "EnvVar",
+        at: &["spec.containers[].env[]"],
+        used: "name value valueFrom",
+        ..GROUP
+    },
+    Group {
+        kind: "EnvVarSource",
+        at: &["spec.containers[].env[].valueFrom"],
+        used: "fieldRef",
+        refused: "configMapKeyRef fileKeyRef resourceFieldRef secretKeyRef",
+        ..GROUP
+    },
+    Group {
+        kind: "ObjectFieldSelector",
+        at: &["spec.containers[].env[].valueFrom.fieldRef"],
+        used: "apiVersion fieldPath",
+        refused_values: &[(
+            "fieldPath",
+            &[
+                "metadata.annotations[*",
+                "metadata.labels[*",
+                "status.hostIPs",
+                "status.podIPs",
+            ],
+        )],
+        ..GROUP
+    },
+    Group {
+        kind: "ContainerPort",
+        at: &["spec.containers[].ports[]"],
+        used: "containerPort hostIP hostPort name protocol",
+        ..GROUP
+    },
+    Group {
+        kind: "ResourceRequirements",
+        at: &["spec.containers[].resources"],
+        used: "limits requests",
+        refused: "claims",
+        ..GROUP
+    },
+    Group {
+        kind: "SecurityContext",
+        at: &["spec.containers[].securityContext"],
+        used: "allowPrivilegeEscalation appArmorProfile capabilities privileged procMount readOnlyRootFilesystem \
+               runAsGroup runAsNonRoot runAsUser seccompProfile",
+        refused: "seLinuxOptions windowsOptions",
+        refused_values: &[("procMount", &["Unmasked"])],
+        ..GROUP
+    },
+    Group {
+        kind: "Capabilities",
+        at: &["spec.containers[].securityContext.capabilities"],
+        used: "add drop",
+        ..GROUP
+    },
+    Group {
+        kind: "SeccompProfile",
+        at: &[
+            "spec.securityContext.seccompProfile",
+            "spec.containers[].securityContext.seccompProfile",
+        ],
+        used: "type",
+        accepted: "localhostProfile",
+        refused_values: &[("type", &["Localhost", "RuntimeDefault"])],
+        ..GROUP
+    },
+    Group {
+        kind: "AppArmorProfile",
+        at: &[
+            "spec.securityContext.appArmorProfile",
+            "spec.containers[].securityContext.appArmorProfile",
+        ],
+        used: "type",
+        accepted: "localhostProfile",
+        refused_values: &[("type", &["Localhost", "RuntimeDefault"])],
+        ..GROUP
+    },
+    Group {
+        kind: "VolumeMount",
+        at: &["spec.containers[].volumeMounts[]"],
+        used: "mountPath mountPropagation name readOnly recursiveReadOnly",
+        refused: "subPath subPathExpr",
+        refused_values: &[
+            ("mountPropagation", &["Bidirectional", "HostToContainer"]),
+            ("recursiveReadOnly", &["Enabled", "IfPossible"]),
+        ],
+        ..GROUP
+    },
+    Group {
+        kind: "Volume",
+        at: &["spec.volumes[]"],
+        used: "emptyDir hostPath name",
+        refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI ephemeral fc \
+                  flexVolume flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim \
+                  photonPersistentDisk portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume",
+        ..GROUP
+    },
+    Group {
+        kind: "EmptyDirVolumeSource",
+        at: &["spec.volumes[].emptyDir"],
+        used: "medium sizeLimit",
+        refused_values: &[("medium", &["HugePages*"])],
+        ..GROUP
+    },
+    Group {
+        kind: "HostPathVolumeSource",
+        at: &["spec.volumes[].hostPath"],
+        used: "path type",
+        ..GROUP
+    },
+];
+
+impl Group {
+    /// The names of all fields, used or not.
+    pub fn fields(&self) -> impl Iterator<Item = &'static str> {
+        [self.used, self.accepted, self.refused]
+            .into_iter()
+            .flat_map(str::split_whitespace)
+    }
+
+    /// The group whose type stands at `path`, a path without indices as in
+    /// `spec.containers[].env[]`.
+    pub(super) fn at(path: &str) -> Option<&'static Group> {
+        POD.iter().find(|group| group.at.contains(&path))
+    }
+}
+
+/// Refuses a pod that asks for what orlop can't do yet.
+///
+/// `value` is the manifest of `pod`, known to have no unknown fields.
+///
+/// # Errors
+/// [`Problem::NotSupported`] with every such field.
+pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
+    let mut refused = Vec::new();
+    for group in POD {
+        for at in group.at {
+            visit(value, at, String::new(), &mut |path, fields| {
+                refuse(group, path, fields, &mut refused);
+            });
+        }
+    }
+    if let Some(spec) = &pod.spec {
+        refuse_combinations(spec, &mut refused);
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Problem::NotSupported(refused)),
+    }
+}
+
+/// Calls `found` with every mapping that stands at `pattern` below `value`.
+fn visit(
+    value: &Value,
+    pattern: &str,
+    path: String,
+    found: &mut dyn FnMut(&str, &Map<String, Value>),
+) {
+    if pattern.is_empty() {
+        if let Value::Object(fields) = value {
+            found(&path, fields);
+        }
+        return;
+    }
+    let (step, rest) = pattern.split_once('.').unwrap_or((pattern, ""));
+    let name = step.trim_end_matches("[]");
+    let path = join(&path, name);
+    match value.get(name) {
+        Some(Value::Array(items)) if step.ends_with("[]") => {
+            for (i, item) in items.iter().enumerate() {
+                visit(item, rest, format!("{path}[{i}]"), found);
+            }
+        }
+        Some(value) => visit(value, rest, path, found),
+        None => {}
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        _ => format!("{path}.{name}"),
+    }
+}
+
+fn refuse(group: &Group, path: &str, fields: &Map<String, Value>, refused: &mut Vec<String>) {
+    for (name, value) in fields {
+        if is_set(value) && group.refused.split_whitespace().any(|field| field == name) {
+            refused.push(join(path, name));
+        }
+        let values = group.refused_values.iter();
+        let Some((_, values)) = values.into_iter().find(|(field, _)| field == name) else {
+            continue;
+        };
+        let shown = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let matches = |refused: &&str| match refused.strip_suffix('*') {
+            Some(start) => shown.starts_with(start),
+            None => shown == *refused,
+        };
+        if values.iter().any(|refused| matches(refused)) {
+            let value = if value.is_string() {
+                quote(&shown)
+            } else {
+                shown
+            };
+            refused.push(format!("{} {value}", join(path, name)));
+        }
+    }
+}
+
+/// Whether a field says anything at all; `false`, `""` and `[]` are what it
+/// would be without the manifest.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(set) => *set,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Number(_) | Value::Object(_) => true,
+    }
+}
+
+/// What can be refused only in view of more than one field.
+fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
+    let host_network = spec.host_network.unwrap_or(false);
+    for (i, container) in spec.containers.iter().enumerate() {
+        let at = format!("spec.containers[{i}]");
+        for (i, port) in container.ports.iter().flatten().enumerate() {
+            if !host_network && port.host_port.unwrap_or(0) != 0 {
+                refused.push(format!("{at}.ports[{i}].hostPort"));
+            }
+        }
+        let Some(resources) = &container.resources else {
+            continue;
+        };
+        for (list, amounts) in [
+            ("limits", &resources.limits),
+            ("requests", &resources.requests),
+        ] {
+            for name in amounts.iter().flat_map(|amounts| amounts.keys()) {
+                // Names without a domain are either the three of every
+                // machine or mistakes, which validation tells the user.
+                if name.starts_with("hugepages-") || name.contains('/') {
+                    refused.push(entry(&format!("{at}.resources.{list}"), name));
+                }
+            }
+        }
+    }
+    for (i, volume) in spec.volumes.iter().flatten().enumerate() {
+        if let Some(empty_dir) = &volume.empty_dir
+            && empty_dir.size_limit.is_some()
+            && empty_dir.medium.as_deref().unwrap_or("").is_empty()
+        {
+            refused.push(format!(
+                "spec.volumes[{i}].emptyDir.sizeLimit without medium \"Memory\""
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::*;
+use k8s_openapi::api::core::v1::*;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, Visitor};
+use serde_json::json;
+
+/// Decodes nothing: it only hears which fields a type asks for.
+struct Listener<'a>(&'a mut (&'static str, &'static [&'static str]));
+
+impl<'de> Deserializer<'de> for Listener<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = (name, fields);
+        Err(Self::Error::custom("heard"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("not a struct"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn agrees<T: DeserializeOwned>() -> &'static str {
+    let mut heard = ("", &[] as &[_]);
+    assert!(<T as Deserialize>::deserialize(Listener(&mut heard)).is_err());
+    let (name, fields) = heard;
+    let group = POD.iter().find(|group| group.kind == name);
+    let group = group.unwrap_or_else(|| panic!("the table has no group {name}"));
+    let mut listed: Vec<_> = group.fields().collect();
+    let mut known = fields.to_vec();
+    listed.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(listed, known, "{name}");
+    for (field, _) in group.refused_values {
+        assert!(group.used.split_whitespace().any(|used| used == *field));
+    }
+    name
+}
+
+#[test]
+fn the_table_has_every_field_of_the_api_just_once() {
+    let checked = [
+        agrees::<Pod>(),
+        agrees::<ObjectMeta>(),
+        agrees::<PodSpec>(),
+        agrees::<PodOS>(),
+        agrees::<PodDNSConfig>(),
+        agrees::<HostAlias>(),
+        agrees::<PodSecurityContext>(),
+        agrees::<Container>(),
+        agrees::<EnvVar>(),
+        agrees::<EnvVarSource>(),
+        agrees::<ObjectFieldSelector>(),
+        agrees::<ContainerPort>(),
+        agrees::<ResourceRequirements>(),
+        agrees::<SecurityContext>(),
+        agrees::<Capabilities>(),
+        agrees::<SeccompProfile>(),
+        agrees::<AppArmorProfile>(),
+        agrees::<VolumeMount>(),
+        agrees::<Volume>(),
+        agrees::<EmptyDirVolumeSource>(),
+        agrees::<HostPathVolumeSource>(),
+    ];
+    assert_eq!(
+        checked.len(),
+        POD.len(),
+        "a group that no type was held against"
+    );
+}
+
+fn checked(spec: Value) -> Result<(), String> {
+    let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec});
+    let pod: Pod = serde_json::from_value(value.clone()).expect("a pod");
+    check(&value, &pod).map_err(|problem| problem.to_string())
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let container = |fields: Value| json!({"containers": [fields]});
+    let volume = |fields: Value| json!({"volumes": [{"name": "ok"}, fields]});
+    for (spec, refused) in [
+        (
+            json!({"initContainers": [{"name": "a"}]}),
+            "spec.initContainers",
+        ),
+        (json!({"hostUsers": false}), "spec.hostUsers false"),
+        (
+            json!({"activeDeadlineSeconds": 5}),
+            "spec.activeDeadlineSeconds",
+        ),
+        (json!({"runtimeClassName": "kata"}), "spec.runtimeClassName"),
+        (
+            json!({"os": {"name": "windows"}}),
+            "spec.os.name \"windows\"",
+        ),
+        (
+            json!({"securityContext": {"fsGroup": 0}}),
+            "spec.securityContext.fsGroup",
+        ),
+        (
+            json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}),
+            "spec.securityContext.seccompProfile.type \"RuntimeDefault\"",
+        ),
+        (
+            container(json!({"livenessProbe": {}})),
+            "spec.containers[0].livenessProbe",
+        ),
+        (
+            container(json!({"tty": true})),
+            "spec.containers[0].tty true",
+        ),
+        (
+            container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {}}}]})),
+            "spec.containers[0].env[0].valueFrom.secretKeyRef",
+        ),
+        (
+            container(
+                json!({"env": [{"valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a']"}}}]}),
+            ),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath \"metadata.labels['a']\"",
+        ),
+        (
+            container(json!({"volumeMounts": [{"subPath": "a"}]})),
+            "spec.containers[0].volumeMounts[0].subPath",
+        ),
+        (
+            container(json!({"volumeMounts": [{"mountPropagation": "Bidirectional"}]})),
+            "spec.containers[0].volumeMounts[0].mountPropagation \"Bidirectional\"",
+        ),
+        (
+            container(json!({"ports": [{"hostPort": 80}]})),
+            "spec.containers[0].ports[0].hostPort",
+        ),
+        (
+            container(json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}})),
+            "spec.containers[0].resources.limits[nvidia.com/gpu]",
+        ),
+        (
+            volume(json!({"configMap": {}})),
+            "spec.volumes[1].configMap",
+        ),
+        (
+            volume(json!({"emptyDir": {"medium": "HugePages-2Mi"}})),
+            "spec.volumes[1].emptyDir.medium \"HugePages-2Mi\"",
+        ),
+        (
+            volume(json!({"emptyDir": {"sizeLimit": "1Gi"}})),
+            "spec.volumes[1].emptyDir.sizeLimit without medium \"Memory\"",
+        ),
+    ] {
+        let want = format!("{refused} is not supported by this version of orlop");
+        assert_eq!(checked(spec), Err(want));
+    }
+    assert_eq!(
+        checked(json!({"initContainers": [{}], "containers": [{"stdin": true}, {"lifecycle": {}}]})),
+        Err(
+            "spec.initContainers, spec.containers[0].stdin true, spec.containers[1].lifecycle are not supported \
+             by this version of orlop"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn what_means_nothing_to_one_machine_is_accepted() {
+    let spec = json!({
+        "nodeSelector": {"disk": "ssd"}, "tolerations": [{"operator": "Exists"}], "affinity": {},
+        "schedulerName": "default-scheduler", "serviceAccountName": "default", "priority": 0,
+        "automountServiceAccountToken": false, "imagePullSecrets": [{"name": "x"}], "enableServiceLinks": true,
+        "initContainers": [], "hostUsers": true, "setHostnameAsFQDN": false, "runtimeClassName": null,
+        "hostNetwork": true,
+        "containers": [{
+            "name": "a", "stdin": false, "tty": false, "terminationMessagePath": "/dev/termination-log",
+            "ports": [{"containerPort": 80, "hostPort": 80}],
+            "volumeMounts": [{"subPath": "", "mountPropagation": "None", "recursiveReadOnly": "Disabled"}],
+            "resources": {"limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}},
+            "securityContext": {"seccompProfile": {"type": "Unconfined"}, "procMount": "Default"},
+            "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+        }],
+        "volumes": [{"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}]
+    });
+    assert_eq!(checked(spec), Ok(()));
+}

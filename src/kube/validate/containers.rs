@@ -1,0 +1,164 @@
+//! A pod's containers: image, environment, ports, and what stands elsewhere.
+
+use super::{check_names, names, resources, security, volumes};
+use crate::kube::field::Findings;
+use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec};
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
+const MESSAGE_POLICIES: &[&str] = &["FallbackToLogsOnError", "File"];
+const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+const PORTS: std::ops::RangeInclusive<i64> = 1..=65535;
+
+/// Fields of the pod that a variable can take its value from.
+const FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.podIP",
+];
+
+/// Checks the containers; `volumes` are the names that mounts may use.
+pub(super) fn check(spec: &PodSpec, volumes: &HashSet<&str>, findings: &mut Findings) {
+    if spec.containers.is_empty() {
+        findings.required("spec.containers", "");
+    }
+    let names = spec.containers.iter().map(|c| c.name.as_str());
+    check_names("spec.containers", names, findings);
+    let host_network = spec.host_network.unwrap_or(false);
+    let mut host_ports = HashSet::new();
+    for (i, container) in spec.containers.iter().enumerate() {
+        let at = format!("spec.containers[{i}]");
+        check_image(container, &at, findings);
+        check_environment(container, &at, findings);
+        check_ports(container, &at, host_network, &mut host_ports, findings);
+        if let Some(resources) = &container.resources {
+            resources::check(resources, &format!("{at}.resources"), findings);
+        }
+        if let Some(context) = &container.security_context {
+            security::check_container(context, &format!("{at}.securityContext"), findings);
+        }
+        volumes::check_mounts(container, &at, volumes, findings);
+        findings.one_of(
+            format!("{at}.terminationMessagePolicy"),
+            container.termination_message_policy.as_deref(),
+            MESSAGE_POLICIES,
+        );
+    }
+}
+
+fn check_image(container: &Container, at: &str, findings: &mut Findings) {
+    let field = format!("{at}.image");
+    match container.image.as_deref().unwrap_or("") {
+        "" => findings.required(field, ""),
+        image if image.trim() != image => {
+            findings.invalid(field, image, "must not have leading or trailing whitespace");
+        }
+        _ => {}
+    }
+    findings.one_of(
+        format!("{at}.imagePullPolicy"),
+        container.image_pull_policy.as_deref(),
+        PULL_POLICIES,
+    );
+}
+
+fn check_environment(container: &Container, at: &str, findings: &mut Findings) {
+    for (i, variable) in container.env.iter().flatten().enumerate() {
+        let at = format!("{at}.env[{i}]");
+        if variable.name.is_empty() {
+            findings.required(format!("{at}.name"), "");
+        } else if let Err(why) = names::variable(&variable.name) {
+            findings.invalid(format!("{at}.name"), &variable.name, why);
+        }
+        check_value_from(variable, &format!("{at}.valueFrom"), findings);
+    }
+}
+
+fn check_value_from(variable: &EnvVar, at: &str, findings: &mut Findings) {
+    let Some(source) = &variable.value_from else {
+        return;
+    };
+    if variable.value.as_deref().is_some_and(|v| !v.is_empty()) {
+        let why = "may not be specified when `value` is not empty";
+        findings.invalid(at, "", why);
+    }
+    let Some(field) = &source.field_ref else {
+        return findings.invalid(at, "", "must specify `fieldRef`");
+    };
+    let at = format!("{at}.fieldRef");
+    findings.one_of(
+        format!("{at}.apiVersion"),
+        field.api_version.as_deref(),
+        &["v1"],
+    );
+    match field.field_path.as_str() {
+        "" => findings.required(format!("{at}.fieldPath"), ""),
+        path => findings.one_of(format!("{at}.fieldPath"), Some(path), FIELDS),
+    }
+}
+
+type HostPort<'p> = (i32, &'p str, &'p str);
+
+fn check_ports<'p>(
+    container: &'p Container,
+    at: &str,
+    host_network: bool,
+    host_ports: &mut HashSet<HostPort<'p>>,
+    findings: &mut Findings,
+) {
+    let mut names = HashSet::new();
+    for (i, port) in container.ports.iter().flatten().enumerate() {
+        let at = format!("{at}.ports[{i}]");
+        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
+            let field = format!("{at}.name");
+            if let Err(why) = names::service(name) {
+                findings.invalid(field, name, why);
+            } else if !names.insert(name) {
+                findings.duplicate(field, name);
+            }
+        }
+        match port.container_port {
+            0 => findings.required(format!("{at}.containerPort"), ""),
+            number => findings.between(format!("{at}.containerPort"), number.into(), PORTS),
+        }
+        findings.one_of(
+            format!("{at}.protocol"),
+            port.protocol.as_deref(),
+            PROTOCOLS,
+        );
+        check_host_port(port, &at, host_network, host_ports, findings);
+    }
+}
+
+fn check_host_port<'p>(
+    port: &'p ContainerPort,
+    at: &str,
+    host_network: bool,
+    taken: &mut HashSet<HostPort<'p>>,
+    findings: &mut Findings,
+) {
+    let address = port.host_ip.as_deref().unwrap_or("");
+    if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        findings.invalid(format!("{at}.hostIP"), address, why);
+    }
+    let number = port.host_port.unwrap_or(0);
+    if number == 0 {
+        return;
+    }
+    let field = format!("{at}.hostPort");
+    findings.between(field.clone(), number.into(), PORTS);
+    if host_network && number != port.container_port {
+        let why = "must match `containerPort` when `hostNetwork` is true";
+        findings.invalid_plain(field.clone(), number, why);
+    }
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    if !taken.insert((number, protocol, address)) {
+        findings.duplicate(field, &format!("{address}/{number}/{protocol}"));
+    }
+}

@@ -1,0 +1,138 @@
+//! A pod's volumes, and the paths at which containers see them.
+
+use super::check_names;
+use crate::kube::field::Findings;
+use crate::kube::quantity::Quantity;
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, HostPathVolumeSource, PodSpec, Volume,
+};
+use std::collections::HashSet;
+
+const MEDIUMS: &[&str] = &["", "Memory"];
+const HOST_PATH_TYPES: &[&str] = &[
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
+const PROPAGATIONS: &[&str] = &["Bidirectional", "HostToContainer", "None"];
+const RECURSIVE_READ_ONLY: &[&str] = &["Disabled", "Enabled", "IfPossible"];
+/// The most bytes of a path, with the NUL behind it (path_resolution(7)).
+const PATH_MAX: usize = 4096;
+
+/// Checks the volumes and returns the names that mounts may use.
+pub(super) fn check<'s>(spec: &'s PodSpec, findings: &mut Findings) -> HashSet<&'s str> {
+    let volumes = spec.volumes.as_deref().unwrap_or_default();
+    for (i, volume) in volumes.iter().enumerate() {
+        check_source(volume, &format!("spec.volumes[{i}]"), findings);
+    }
+    let names = volumes.iter().map(|volume| volume.name.as_str());
+    check_names("spec.volumes", names, findings)
+}
+
+fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
+    if let Some(source) = &volume.empty_dir {
+        check_empty_dir(source, &format!("{at}.emptyDir"), findings);
+    }
+    if let Some(source) = &volume.host_path {
+        let at = format!("{at}.hostPath");
+        if volume.empty_dir.is_some() {
+            findings.forbidden(at, "may not specify more than 1 volume type");
+        } else {
+            check_host_path(source, &at, findings);
+        }
+    }
+}
+
+fn check_empty_dir(source: &EmptyDirVolumeSource, at: &str, findings: &mut Findings) {
+    findings.one_of(format!("{at}.medium"), source.medium.as_deref(), MEDIUMS);
+    let Some(limit) = &source.size_limit else {
+        return;
+    };
+    let field = format!("{at}.sizeLimit");
+    match limit.0.parse::<Quantity>() {
+        Err(error) => findings.invalid(field, &limit.0, error.to_string()),
+        Ok(limit) if limit.is_negative() => findings.invalid(
+            field,
+            &limit.to_string(),
+            "must be greater than or equal to 0",
+        ),
+        Ok(_) => {}
+    }
+}
+
+fn check_host_path(source: &HostPathVolumeSource, at: &str, findings: &mut Findings) {
+    let (field, path) = (format!("{at}.path"), source.path.as_str());
+    if path.is_empty() {
+        findings.required(field, "");
+    } else if has_backsteps(path) {
+        findings.invalid(field, path, "must not contain '..'");
+    } else if !path.starts_with('/') {
+        findings.invalid(field, path, "must be an absolute path");
+    } else if path.len() >= PATH_MAX {
+        findings.too_long(field, PATH_MAX - 1);
+    }
+    findings.one_of(
+        format!("{at}.type"),
+        source.type_.as_deref(),
+        HOST_PATH_TYPES,
+    );
+}
+
+/// Checks the volume mounts of the container at `at` against the pod's
+/// `volumes`.
+pub(super) fn check_mounts(
+    container: &Container,
+    at: &str,
+    volumes: &HashSet<&str>,
+    findings: &mut Findings,
+) {
+    let mut paths = HashSet::new();
+    for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let at = format!("{at}.volumeMounts[{i}]");
+        if mount.name.is_empty() {
+            findings.required(format!("{at}.name"), "");
+        } else if !volumes.contains(mount.name.as_str()) {
+            findings.not_found(format!("{at}.name"), &mount.name);
+        }
+        let (field, path) = (format!("{at}.mountPath"), mount.mount_path.as_str());
+        let steps: Vec<&str> = steps(path).collect();
+        if path.is_empty() {
+            findings.required(field, "");
+        } else if path.contains(':') {
+            findings.invalid(field, path, "must not contain ':'");
+        } else if has_backsteps(path) {
+            findings.invalid(field, path, "must not contain '..'");
+        } else if steps.is_empty() {
+            let why = "a volume cannot take the place of the container's root directory";
+            findings.invalid(field, path, why);
+        } else if path.len() >= PATH_MAX {
+            findings.too_long(field, PATH_MAX - 1);
+        } else if !paths.insert(steps) {
+            findings.invalid(field, path, "must be unique");
+        }
+        findings.one_of(
+            format!("{at}.mountPropagation"),
+            mount.mount_propagation.as_deref(),
+            PROPAGATIONS,
+        );
+        findings.one_of(
+            format!("{at}.recursiveReadOnly"),
+            mount.recursive_read_only.as_deref(),
+            RECURSIVE_READ_ONLY,
+        );
+    }
+}
+
+/// The names on a path's way: `/a//b/.` and `a/b` have the same.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|step| !matches!(*step, "" | "."))
+}
+
+fn has_backsteps(path: &str) -> bool {
+    path.split('/').any(|step| step == "..")
+}
