@@ -1,1 +1,3 @@
 //! The verbs of `orlop`, one file each.
+
+pub mod image;
