@@ -16,6 +16,7 @@ use crate::pod::control::{Client, Reply, Request};
 use crate::pod::repair;
 use crate::storage::apply::Applied;
 use crate::storage::roots::Roots;
+use crate::sys::node;
 
 /// `orlop apply` on the command line.
 #[derive(Args, Debug)]
@@ -44,7 +45,12 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
         args.filenames.iter().map(|name| Source::from(name.as_os_str())).collect();
     let documents = load_into(&sources, args.namespace.as_deref())?;
     let pods = documents.into_iter().map(|document| match document.object {
-        Object::Pod(pod) => *pod,
+        Object::Pod(mut pod) => {
+            if let Some(spec) = &mut pod.spec {
+                spec.node_name.get_or_insert_with(node::name);
+            }
+            *pod
+        }
     });
     let pods: Vec<Pod> = pods.collect();
     let machine = Machine::open(roots)?;

@@ -110,7 +110,7 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
         host_ip: facts.host_ip,
         pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip,
-        qos_class: Some(qos::class(spec).to_string()),
+        qos_class: Some(qos::qos_class(spec).as_str().to_owned()),
         start_time: Some(Time(facts.started)),
         ..PodStatus::default()
     }

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::Value;
 
 use super::pods::{KIND, identity};
-use super::store::{Store, StoreError};
+use super::store::{Change, Store, StoreError};
 
 /// What applying a manifest did.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,45 +49,48 @@ impl Applied {
 }
 
 impl Store {
-    /// Makes a pod be as a manifest says, in one transaction: creates it, or
-    /// changes what may be changed, or finds nothing to do.
+    /// Makes pods be as their manifests say, all in one transaction: each is
+    /// created, or changed where it may be, or left as it is.
     ///
-    /// `wanted`: the manifest with its namespace and all defaults filled in.
-    /// `manifest`: the same as its user wrote it, kept for the next comparison.
-    /// The spec's `nodeName` is taken from the stored pod when `wanted` has none.
+    /// `wanted`: the pods with their namespaces and all defaults filled in. The
+    /// spec's `nodeName` is taken from the stored pod when one has none.
     ///
     /// # Errors
-    /// [`StoreError::Immutable`] when the spec differs where it must not;
-    /// [`StoreError::Incomplete`] without name or namespace.
-    pub fn apply_pod(&self, wanted: Pod, manifest: &Value) -> Result<Applied, StoreError> {
-        let (namespace, name) = identity(&wanted)?;
-        let manifest_text = manifest.to_string();
-        self.write("apply a pod", |change| {
-            let Some(current) = change.pod(&namespace, &name)? else {
-                let pod = change.create_pod(wanted, &namespace, &name, Some(&manifest_text))?;
-                return Ok(Applied::Created(pod));
-            };
-            let uid = current.metadata.uid.as_deref();
-            let before: Option<String> = change.run(|db| {
-                db.query_row("SELECT applied FROM objects WHERE uid = ?1", [uid], |row| {
-                    row.get(0)
-                })
-            })?;
-            let merged = merge(&current, wanted, before.as_deref(), &name)?;
-            if before.as_deref() != Some(&manifest_text) {
-                change.run(|db| {
-                    db.execute(
-                        "UPDATE objects SET applied = ?2 WHERE uid = ?1",
-                        (uid, &manifest_text),
-                    )
-                })?;
-            }
-            if merged == current {
-                return Ok(Applied::Unchanged(current));
-            }
-            change.update_pod(&current, merged).map(Applied::Configured)
+    /// [`StoreError::Immutable`] when a spec differs where it must not, or
+    /// [`StoreError::Incomplete`] without name or namespace; nothing is changed
+    /// then.
+    pub fn apply_pods(&self, wanted: Vec<Pod>) -> Result<Vec<Applied>, StoreError> {
+        self.write("apply pods", |change| {
+            wanted.into_iter().map(|pod| apply(change, pod)).collect()
         })
     }
+}
+
+fn apply(change: &Change, wanted: Pod) -> Result<Applied, StoreError> {
+    let (namespace, name) = identity(&wanted)?;
+    let manifest = serde_json::to_string(&wanted).map_err(|source| StoreError::Decode {
+        kind: KIND,
+        name: name.clone(),
+        source,
+    })?;
+    let Some(current) = change.pod(&namespace, &name)? else {
+        let pod = change.create_pod(wanted, &namespace, &name, Some(&manifest))?;
+        return Ok(Applied::Created(pod));
+    };
+    let uid = current.metadata.uid.as_deref();
+    let before: Option<String> = change.run(|db| {
+        db.query_row("SELECT applied FROM objects WHERE uid = ?1", [uid], |row| row.get(0))
+    })?;
+    let merged = merge(&current, wanted, before.as_deref(), &name)?;
+    if before.as_deref() != Some(&manifest) {
+        change.run(|db| {
+            db.execute("UPDATE objects SET applied = ?2 WHERE uid = ?1", (uid, &manifest))
+        })?;
+    }
+    if merged == current {
+        return Ok(Applied::Unchanged(current));
+    }
+    change.update_pod(&current, merged).map(Applied::Configured)
 }
 
 /// `current` with everything that `wanted` changes.

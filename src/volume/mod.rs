@@ -94,5 +94,3 @@ pub fn of(volume: &v1::Volume) -> Result<Box<dyn Volume + '_>, VolumeError> {
     }
     Err(VolumeError::Unsupported(volume.name.clone()))
 }
-pub mod remove;
-pub mod trash;

@@ -20,6 +20,7 @@ use oci_spec::runtime::{
 };
 
 use crate::oci::defaults;
+use serde::{Deserialize, Serialize};
 
 pub mod env;
 mod error;
@@ -40,7 +41,7 @@ const OCI_VERSION: &str = "1.0.2";
 
 /// What an image says about the process it wants to be run
 /// (OCI image specification, `config`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageDefaults {
     /// `Entrypoint`: the program and its first arguments.
     pub entrypoint: Vec<String>,
