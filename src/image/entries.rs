@@ -116,9 +116,8 @@ impl<R: Read> Entries<R> {
         long_link: Option<Vec<u8>>,
     ) -> io::Result<Entry> {
         let record = |key: &str| local.get(key).or_else(|| self.global.get(key));
-        let number = |key: &str| -> io::Result<Option<u64>> {
-            record(key).map(decimal).transpose()
-        };
+        let number =
+            |key: &str| -> io::Result<Option<u64>> { record(key).map(decimal).transpose() };
 
         let mut path = record("path")
             .map(<[u8]>::to_vec)
