@@ -9,15 +9,16 @@
 
 use std::io::{self, Read};
 
-use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
+use tar::{EntryType, Header};
 
 use super::pax::Pax;
+use super::sparse::{self, Segments};
 
 const BLOCK: u64 = 512;
+/// The unit in which tar streams are written.
+pub(super) type Block = [u8; BLOCK as usize];
 /// The most bytes that the names and attributes of one entry may take.
 const LONGEST_EXTENSION: u64 = 4 << 20;
-/// The most pieces of data that a sparse file may have.
-const MOST_SEGMENTS: usize = 1 << 20;
 
 /// One entry of a tar stream; its data is read from the [`Entries`] it came from.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) struct Entry {
     /// Length of the file in bytes, holes included.
     pub size: u64,
     /// Where a sparse file has data, as offset and length, ascending.
-    pub segments: Option<Vec<(u64, u64)>>,
+    pub segments: Option<Segments>,
     /// Extended attributes, with their full names.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -116,9 +117,8 @@ impl<R: Read> Entries<R> {
         long_link: Option<Vec<u8>>,
     ) -> io::Result<Entry> {
         let record = |key: &str| local.get(key).or_else(|| self.global.get(key));
-        let number = |key: &str| -> io::Result<Option<u64>> {
-            record(key).map(decimal).transpose()
-        };
+        let number =
+            |key: &str| -> io::Result<Option<u64>> { record(key).map(decimal).transpose() };
 
         let mut path = record("path")
             .map(<[u8]>::to_vec)
@@ -163,7 +163,7 @@ impl<R: Read> Entries<R> {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse
         );
         let stored = if carries_data { stored } else { 0 };
-        let sparse = local.sparse()?;
+        let pax_sparse = local.sparse()?;
         let mut entry = Entry {
             link,
             kind,
@@ -180,19 +180,19 @@ impl<R: Read> Entries<R> {
         self.remaining = stored;
         self.padding = padding(stored)?;
         if kind == EntryType::GNUSparse {
-            let (segments, real) = self.gnu_segments(header)?;
-            entry.segments = Some(checked(segments, stored, real)?);
+            let (segments, real) = sparse::gnu(header, |block| self.next_block(block))?;
+            entry.segments = Some(sparse::checked(segments, stored, real)?);
             entry.size = real;
-        } else if let Some(sparse) = sparse {
-            if let Some(name) = sparse.name {
+        } else if let Some(map) = pax_sparse {
+            if let Some(name) = map.name {
                 path = name;
             }
-            let segments = match sparse.segments {
+            let segments = match map.segments {
                 Some(segments) => segments,
-                None => self.inline_segments()?,
+                None => sparse::inline(|block| self.read_exact(block))?,
             };
-            entry.segments = Some(checked(segments, self.remaining, sparse.real_size)?);
-            entry.size = sparse.real_size;
+            entry.segments = Some(sparse::checked(segments, self.remaining, map.real_size)?);
+            entry.size = map.real_size;
         }
         if path.contains(&0) || entry.link.contains(&0) {
             return Err(damaged("a name contains a NUL byte"));
@@ -221,7 +221,7 @@ impl<R: Read> Entries<R> {
     }
 
     /// Reads one block; `false` when the stream ends before it.
-    fn read_block(&mut self, block: &mut [u8; BLOCK as usize]) -> io::Result<bool> {
+    fn read_block(&mut self, block: &mut Block) -> io::Result<bool> {
         let mut filled = 0;
         while filled < block.len() {
             match self.input.read(&mut block[filled..]) {
@@ -233,6 +233,14 @@ impl<R: Read> Entries<R> {
             }
         }
         Ok(true)
+    }
+
+    /// Reads one block that must be there.
+    fn next_block(&mut self, block: &mut Block) -> io::Result<()> {
+        match self.read_block(block)? {
+            true => Ok(()),
+            false => Err(cut_off()),
+        }
     }
 
     fn extension(&mut self, header: &Header) -> io::Result<Vec<u8>> {
@@ -254,74 +262,6 @@ impl<R: Read> Entries<R> {
         let end = text.iter().position(|byte| *byte == 0);
         text.truncate(end.unwrap_or(text.len()));
         Ok(text)
-    }
-
-    /// The map of a sparse file in GNU's old format: in the header and in
-    /// blocks that follow it.
-    fn gnu_segments(&mut self, header: &Header) -> io::Result<(Vec<(u64, u64)>, u64)> {
-        let gnu = header
-            .as_gnu()
-            .ok_or_else(|| damaged("a sparse file has no GNU header"))?;
-        let real = gnu.real_size()?;
-        let mut segments = Vec::new();
-        let mut add = |parts: &[GnuSparseHeader]| -> io::Result<()> {
-            for part in parts.iter().filter(|part| !part.is_empty()) {
-                segments.push((part.offset()?, part.length()?));
-            }
-            match segments.len() > MOST_SEGMENTS {
-                true => Err(damaged("a sparse file has over a million pieces")),
-                false => Ok(()),
-            }
-        };
-        add(&gnu.sparse)?;
-        let mut more = gnu.is_extended();
-        while more {
-            let mut block = [0; BLOCK as usize];
-            if !self.read_block(&mut block)? {
-                return Err(cut_off());
-            }
-            let mut extended = GnuExtSparseHeader::new();
-            extended.as_mut_bytes().copy_from_slice(&block);
-            add(&extended.sparse)?;
-            more = extended.is_extended();
-        }
-        Ok((segments, real))
-    }
-
-    /// The map of a sparse file in pax format 1.0: decimal lines before the data.
-    fn inline_segments(&mut self) -> io::Result<Vec<(u64, u64)>> {
-        let mut numbers = Vec::new();
-        let mut line = Vec::new();
-        let mut wanted = 1;
-        while numbers.len() < wanted {
-            let mut block = [0; BLOCK as usize];
-            self.read_exact(&mut block)?;
-            for byte in block {
-                if byte != b'\n' {
-                    line.push(byte);
-                    continue;
-                }
-                if numbers.len() < wanted {
-                    numbers.push(decimal(&line)?);
-                }
-                line.clear();
-                if numbers.len() == 1 {
-                    wanted = usize::try_from(numbers[0])
-                        .ok()
-                        .filter(|count| *count <= MOST_SEGMENTS)
-                        .ok_or_else(|| damaged("a sparse file has over a million pieces"))?
-                        * 2
-                        + 1;
-                }
-            }
-            if line.len() > 32 {
-                return Err(damaged("a sparse file's map is not made of numbers"));
-            }
-        }
-        Ok(numbers[1..]
-            .chunks_exact(2)
-            .map(|pair| (pair[0], pair[1]))
-            .collect())
     }
 
     fn skip_rest(&mut self) -> io::Result<()> {
@@ -360,26 +300,6 @@ fn padding(size: u64) -> io::Result<u64> {
         .filter(|end| *end <= i64::MAX.cast_unsigned())
         .map(|end| end - size)
         .ok_or_else(|| damaged("a file's size is out of range"))
-}
-
-/// A sparse file's map, once it was seen to fit the data and the file's size.
-fn checked(segments: Vec<(u64, u64)>, stored: u64, real: u64) -> io::Result<Vec<(u64, u64)>> {
-    let mut end = 0_u64;
-    let mut total = 0_u64;
-    for &(offset, length) in &segments {
-        if offset < end {
-            return Err(damaged("the pieces of a sparse file overlap"));
-        }
-        end = offset
-            .checked_add(length)
-            .filter(|end| *end <= real)
-            .ok_or_else(|| damaged("a sparse file's data lies beyond its end"))?;
-        total += length;
-    }
-    if total != stored {
-        return Err(damaged("a sparse file's map does not fit its data"));
-    }
-    Ok(segments)
 }
 
 /// A header's number; some writers leave a field that they don't use blank.

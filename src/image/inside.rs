@@ -105,9 +105,20 @@ impl Inside {
     /// link on the way is followed inside the root.
     fn make_parents(&mut self, path: &Path, links: usize) -> Result<()> {
         let mut done = PathBuf::new();
+        // The directory at `done`, while it is known to be new and empty.
+        let mut made: Option<OwnedFd> = None;
         for part in path.components() {
             let parent = done.clone();
             done.push(part);
+            let Component::Normal(name) = part else {
+                made = None;
+                self.open_dir(&done)?;
+                continue;
+            };
+            if let Some(above) = made.take() {
+                made = Some(make_dir(above.as_fd(), name)?);
+                continue;
+            }
             match self.open_dir(&done) {
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 other => {
@@ -115,37 +126,30 @@ impl Inside {
                     continue;
                 }
             }
-            let Component::Normal(name) = part else {
-                return Err(Errno::NOENT);
-            };
             let directory = self.open_dir(&parent)?;
-            match fs::mkdirat(&directory, name, Mode::RWXU) {
-                Ok(()) => fs::chmodat(
-                    &directory,
-                    name,
-                    Mode::from_raw_mode(0o755),
-                    AtFlags::empty(),
-                )?,
-                Err(Errno::EXIST) => {
-                    let found = fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                    if is_whiteout(&found) {
-                        self.replace_whiteout(directory.as_fd(), name)?;
-                    } else if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-                        if links == MOST_LINKS {
-                            return Err(Errno::LOOP);
-                        }
-                        let target = fs::readlinkat(&directory, name, Vec::new())?;
-                        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-                        let target = match target.strip_prefix("/") {
-                            Ok(inside) => inside.to_owned(),
-                            Err(_) => parent.join(target),
-                        };
-                        self.make_parents(&target, links + 1)?;
-                    } else {
-                        return Err(Errno::NOTDIR);
-                    }
+            made = match make_dir(directory.as_fd(), name) {
+                Err(Errno::EXIST) => None,
+                other => Some(other?),
+            };
+            if made.is_some() {
+                continue;
+            }
+            let found = fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if is_whiteout(&found) {
+                self.replace_whiteout(directory.as_fd(), name)?;
+            } else if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+                if links == MOST_LINKS {
+                    return Err(Errno::LOOP);
                 }
-                Err(error) => return Err(error),
+                let target = fs::readlinkat(&directory, name, Vec::new())?;
+                let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                let target = match target.strip_prefix("/") {
+                    Ok(inside) => inside.to_owned(),
+                    Err(_) => parent.join(target),
+                };
+                self.make_parents(&target, links + 1)?;
+            } else {
+                return Err(Errno::NOTDIR);
             }
         }
         Ok(())
@@ -155,11 +159,16 @@ impl Inside {
     /// name of the layers below and puts a directory of its own there.
     pub fn replace_whiteout(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         fs::unlinkat(parent, name, AtFlags::empty())?;
-        fs::mkdirat(parent, name, Mode::RWXU)?;
-        let directory = open_child_dir(parent, name)?;
-        fs::fchmod(&directory, Mode::from_raw_mode(0o755))?;
-        set_opaque(directory.as_fd())
+        set_opaque(make_dir(parent, name)?.as_fd())
     }
+}
+
+/// Makes and opens a directory that everybody may enter, whatever the umask.
+fn make_dir(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    fs::mkdirat(parent, name, Mode::RWXU)?;
+    let made = open_child_dir(parent, name)?;
+    fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+    Ok(made)
 }
 
 /// Opens a directory by its name in another, following nothing.

@@ -31,6 +31,7 @@ mod inside;
 mod layout;
 mod pax;
 pub mod reference;
+mod sparse;
 pub mod store;
 mod unpack;
 

@@ -5,6 +5,7 @@
 use std::io;
 
 use super::entries::{damaged, decimal};
+use super::sparse::Segments;
 
 /// Where `tar` and Go's archive/tar keep extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -22,7 +23,7 @@ pub(super) struct Sparse {
     /// The file's length with its holes.
     pub real_size: u64,
     /// Where the data goes; none when the map stands before the data.
-    pub segments: Option<Vec<(u64, u64)>>,
+    pub segments: Option<Segments>,
 }
 
 impl Pax {
