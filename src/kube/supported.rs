@@ -314,7 +314,7 @@ fn refuse(group: &Group, path: &str, fields: &Map<String, Value>, refused: &mut 
             Some(start) => shown.starts_with(start),
             None => shown == *refused,
         };
-        if values.iter().any(|refused| matches(refused)) {
+        if values.iter().any(matches) {
             let value = if value.is_string() {
                 quote(&shown)
             } else {
