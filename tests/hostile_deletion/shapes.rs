@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use orlop::volume::remove::{Cause, Options, Progress, empty_tree, remove_tree};
 use rustix::fs::{CWD, FileType, IFlags, Mode, OFlags};
 
-use crate::support::{Ground, set_flags, start_again, started_again, where_flags_work};
+use crate::support::{
+    Ground, expect_one_passed, set_flags, start_again, started_again, where_flags_work,
+};
 
 /// Makes `depth` directories one in the other, each with a file and a neighbour.
 fn dig(top: &Path, depth: usize) {
@@ -36,7 +38,7 @@ fn ten_thousand_directories_deep_goes_with_a_hundred_and_fifty_descriptors() {
     let test = "shapes::ten_thousand_directories_deep_goes_with_a_hundred_and_fifty_descriptors";
     if !started_again() {
         let few = ["prlimit", "--nofile=150:150"];
-        assert!(start_again(&few, test).status().unwrap().success());
+        expect_one_passed(&mut start_again(&few, test));
         return;
     }
     let ground = Ground::new();
@@ -106,7 +108,7 @@ fn closed_directories_open_up_to_their_owner_though_not_root() {
         let mut again = start_again(&[copy.to_str().unwrap()], test);
         // The path of the original is its first argument, and selects no test.
         again.uid(65534).gid(65534).env("TMPDIR", &home.root);
-        assert!(again.status().unwrap().success());
+        expect_one_passed(&mut again);
         return;
     }
     let ground = Ground::new();

@@ -130,6 +130,16 @@ pub fn start_again(wrapper: &[&str], test: &str) -> Command {
     command
 }
 
+/// Runs the test that `command` starts, and makes sure that it did run.
+#[track_caller]
+pub fn expect_one_passed(command: &mut Command) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let passed = output.status.success() && text.contains("1 passed");
+    assert!(passed, "{command:?}: {}\n{text}\n{errors}", output.status);
+}
+
 /// Runs `body` in a process of its own whose mounts nobody else sees.
 pub fn in_private_mounts(test: &str, body: impl FnOnce()) {
     if started_again() {
@@ -140,8 +150,7 @@ pub fn in_private_mounts(test: &str, body: impl FnOnce()) {
         return;
     }
     let unshare = ["unshare", "--mount", "--propagation", "private"];
-    let status = start_again(&unshare, test).status().unwrap();
-    assert!(status.success(), "in its own mount namespace: {status}");
+    expect_one_passed(&mut start_again(&unshare, test));
 }
 
 /// Runs `body` where files can be made immutable: in the directory for

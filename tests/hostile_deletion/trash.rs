@@ -229,9 +229,9 @@ fn a_sweeper_killed_at_any_moment_leaves_what_the_next_one_finishes() {
     }
     let ground = Ground::new();
     let trash = trash(&ground);
-    for round in 0..20 {
+    for round in 0..12 {
         let deep = vec!["d"; 100].join("/");
-        for n in 0..1000 {
+        for n in 0..300 {
             ground.file(&format!("{}/{n}", n % 30));
         }
         ground.file(&format!("{deep}/file"));
