@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use super::adapt::{adapt, make_working_directory};
 use super::cgroup::Cgroup;
 use super::config::{self, FILE};
+use super::devices;
 use super::error::{OciError, sentence};
 use super::launch::{Join, Launch, Launched, Streams, hook_state, launch};
 use super::limits;
@@ -179,6 +180,10 @@ fn build(
     let linux = container.spec.linux().as_ref();
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
         limits::apply(&record.cgroup, resources)?;
+        devices::apply(
+            &record.cgroup,
+            resources.devices().as_deref().unwrap_or_default(),
+        )?;
     }
     let spec = adapt(container.spec, &record.cgroup);
     make_working_directory(&spec, &record.rootfs);

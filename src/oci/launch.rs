@@ -222,6 +222,9 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
         launch.bundle,
         user_mappings.map(|(_, maps)| maps),
     );
+    // It holds the failure pipe's writing end: the last one on this side goes
+    // before anybody waits for the pipe to end.
+    drop(args);
     pipes.conclude(outcome, process, launch.sibling)
 }
 

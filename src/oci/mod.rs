@@ -6,6 +6,7 @@ pub mod command;
 pub mod config;
 pub mod container;
 pub mod defaults;
+mod devices;
 pub mod error;
 mod executor;
 mod launch;

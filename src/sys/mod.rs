@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capability;
 pub mod cgroup;
 pub mod clone;

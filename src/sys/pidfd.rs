@@ -31,8 +31,9 @@ impl Exit {
 /// # Errors
 /// `ESRCH` when there is none, `EINVAL` for numbers below 1.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid)
-        .filter(|pid| pid.as_raw_nonzero().get() > 0)
+    let pid = Some(pid)
+        .filter(|&pid| pid > 0)
+        .and_then(Pid::from_raw)
         .ok_or(io::ErrorKind::InvalidInput)?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
