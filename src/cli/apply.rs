@@ -41,8 +41,11 @@ pub struct ApplyArgs {
 /// # Errors
 /// One sentence about what is wrong with a manifest, or with the machine.
 pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
-    let sources: Vec<Source> =
-        args.filenames.iter().map(|name| Source::from(name.as_os_str())).collect();
+    let sources: Vec<Source> = args
+        .filenames
+        .iter()
+        .map(|name| Source::from(name.as_os_str()))
+        .collect();
     let documents = load_into(&sources, args.namespace.as_deref())?;
     let pods = documents.into_iter().map(|document| match document.object {
         Object::Pod(mut pod) => {
@@ -64,7 +67,11 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
             }
             _ => None,
         };
-        println!("pod/{} {}", pod.metadata.name.as_deref().unwrap_or_default(), applied.word());
+        println!(
+            "pod/{} {}",
+            pod.metadata.name.as_deref().unwrap_or_default(),
+            applied.word()
+        );
         started.push((pod.clone(), ready));
     }
     if args.wait {
@@ -77,12 +84,7 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
 }
 
 /// Waits until every container of the pod runs, or has ended for good.
-fn wait(
-    machine: &Machine,
-    pod: &Pod,
-    ready: Option<PipeReader>,
-    deadline: Instant,
-) -> Result<()> {
+fn wait(machine: &Machine, pod: &Pod, ready: Option<PipeReader>, deadline: Instant) -> Result<()> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(mut ready) = ready {
@@ -137,10 +139,16 @@ fn is_settled(status: &PodStatus) -> bool {
 /// One line such as `1/2 running; consumer: ErrImagePull`.
 fn summary(status: &PodStatus) -> String {
     let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let running = containers.iter().filter(|container| container.ready).count();
+    let running = containers
+        .iter()
+        .filter(|container| container.ready)
+        .count();
     let mut summary = format!("{running}/{} running", containers.len());
     for container in containers {
-        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let waiting = container
+            .state
+            .as_ref()
+            .and_then(|state| state.waiting.as_ref());
         if let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_ref()) {
             summary.push_str(&format!("; {}: {reason}", container.name));
         }

@@ -24,7 +24,12 @@ pub struct DeleteArgs {
     #[arg(value_name = "TYPE NAME…", required_unless_present = "filenames")]
     resources: Vec<String>,
     /// A manifest, a directory of manifests, or - for standard input
-    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "resources")]
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE",
+        conflicts_with = "resources"
+    )]
     filenames: Vec<OsString>,
     /// Namespace of the objects
     #[arg(short, long)]
@@ -119,12 +124,20 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> 
     let namespace = args.namespace.as_deref();
     let here = namespace.unwrap_or("default").to_owned();
     if !args.filenames.is_empty() {
-        let sources: Vec<Source> =
-            args.filenames.iter().map(|name| Source::from(name.as_os_str())).collect();
+        let sources: Vec<Source> = args
+            .filenames
+            .iter()
+            .map(|name| Source::from(name.as_os_str()))
+            .collect();
         let documents = load_into(&sources, namespace)?;
         return Ok(documents
             .iter()
-            .map(|document| (document.object.namespace().to_owned(), document.object.name().to_owned()))
+            .map(|document| {
+                (
+                    document.object.namespace().to_owned(),
+                    document.object.name().to_owned(),
+                )
+            })
             .collect());
     }
     let selection = Selection::parse("delete", &args.resources)?;
@@ -137,14 +150,20 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> 
         bail!("resource(s) were provided, but no name was specified");
     }
     let mut seen = BTreeSet::new();
-    let names = selection.names.into_iter().filter(|name| seen.insert(name.clone()));
+    let names = selection
+        .names
+        .into_iter()
+        .filter(|name| seen.insert(name.clone()));
     Ok(names.map(|name| (here.clone(), name)).collect())
 }
 
 /// Records the deletion, and tells the pod's keeper.
 fn begin(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<Option<Client>> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let by_pod = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let by_pod = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds);
     let grace = grace.unwrap_or_else(|| by_pod.unwrap_or(30).try_into().unwrap_or(0));
     machine.store.mark_pod_deleted(uid, grace)?;
     let keeper = Client::connect(&machine.home(pod))?;
@@ -168,9 +187,7 @@ fn finish(machine: &Machine, pod: &Pod, keeper: Option<Client>) -> Result<()> {
     let home = machine.home(pod);
     let lock = Lock::take(&home).context("cannot take the pod's lock")?;
     match machine.store.pod_by_uid(&home.uid)? {
-        Some(pod) => {
-            cleanup::remove(&home, &pod, &machine.store, &Cgroups::detect()?, lock)
-        }
+        Some(pod) => cleanup::remove(&home, &pod, &machine.store, &Cgroups::detect()?, lock),
         None => Ok(lock.remove()?),
     }
 }

@@ -32,8 +32,14 @@ pub fn run(roots: &Roots) -> ExitCode {
         ("mount API", mount_api()),
         ("process descriptors", pidfd()),
         ("control groups", control_groups()),
-        ("overlayfs", file_system("overlay", "modprobe overlay", Broken)),
-        ("NFS client", file_system("nfs4", "install nfs-common and modprobe nfsv4", Lacking)),
+        (
+            "overlayfs",
+            file_system("overlay", "modprobe overlay", Broken),
+        ),
+        (
+            "NFS client",
+            file_system("nfs4", "install nfs-common and modprobe nfsv4", Lacking),
+        ),
         ("data root", data_root(roots)),
         ("limits of resources", resource_capability()),
     ];
@@ -60,12 +66,19 @@ fn user() -> Finding {
 }
 
 fn kernel() -> Finding {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     match version >= (5, 12) {
         true => Fine(format!("Linux {release}")),
-        false => Broken(format!("Linux {release} is too old: orlop needs 5.12 or newer")),
+        false => Broken(format!(
+            "Linux {release} is too old: orlop needs 5.12 or newer"
+        )),
     }
 }
 
@@ -73,7 +86,9 @@ fn mount_api() -> Finding {
     let mount = mount::tmpfs(&[], MountAttrFlags::empty());
     match mount.and_then(|mount| mount::make_private(mount.as_fd())) {
         Ok(()) => Fine("fsopen, open_tree, move_mount, mount_setattr".to_owned()),
-        Err(error) => Broken(format!("{error}: orlop needs CAP_SYS_ADMIN and no seccomp filter")),
+        Err(error) => Broken(format!(
+            "{error}: orlop needs CAP_SYS_ADMIN and no seccomp filter"
+        )),
     }
 }
 
@@ -102,7 +117,9 @@ fn file_system(name: &str, remedy: &str, lacking: fn(String) -> Finding) -> Find
 
 fn data_root(roots: &Roots) -> Finding {
     let existing = roots.data.ancestors().find(|path| path.exists());
-    let Some(existing) = existing else { return Broken("no such directory".to_owned()) };
+    let Some(existing) = existing else {
+        return Broken("no such directory".to_owned());
+    };
     match statfs(existing) {
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs()) >> 30;
@@ -116,7 +133,8 @@ fn resource_capability() -> Finding {
     match crate::sys::capability::has_bounding(crate::sys::capability::SYS_RESOURCE) {
         true => Fine("CAP_SYS_RESOURCE".to_owned()),
         false => Lacking(
-            "no CAP_SYS_RESOURCE: the OOM killer's preferences between pods cannot be set".to_owned(),
+            "no CAP_SYS_RESOURCE: the OOM killer's preferences between pods cannot be set"
+                .to_owned(),
         ),
     }
 }

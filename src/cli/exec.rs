@@ -52,7 +52,10 @@ pub fn run(args: ExecArgs, machine: &Machine) -> Result<ExitCode> {
     let name = pod_name(&args.pod)?;
     let pod = machine.pod(&args.namespace, name)?;
     let container = choose_container(&pod, args.container.as_deref())?;
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     if let Some(phase @ ("Succeeded" | "Failed")) = phase {
         bail!("cannot exec into a container in a completed pod; current phase is {phase}");
     }
@@ -108,7 +111,9 @@ fn with_pipes(keeper: &Client, request: &Request, pass_stdin: bool) -> Result<i3
 fn with_terminal(keeper: &Client, request: &Request, pass_stdin: bool) -> Result<i32> {
     let changes = terminal::size_changes()?;
     keeper.send(request, &[])?;
-    let master = started(keeper)?.pop().context("the keeper sent no terminal")?;
+    let master = started(keeper)?
+        .pop()
+        .context("the keeper sent no terminal")?;
     terminal::copy_size(io::stdin(), &master)?;
     let stdin = io::stdin();
     let raw = RawMode::enter(stdin.as_fd())?;

@@ -57,7 +57,10 @@ pub fn run(args: &LogsArgs, machine: &Machine) -> Result<ExitCode> {
         );
         return Ok(ExitCode::FAILURE);
     };
-    let mut printer = Printer { from: BufReader::new(file), line: Vec::new() };
+    let mut printer = Printer {
+        from: BufReader::new(file),
+        line: Vec::new(),
+    };
     let printed = if args.follow {
         follow(machine, &pod, &container, attempt, &directory, &mut printer)
     } else {
@@ -82,7 +85,10 @@ fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
 fn open(pod: &Pod, directory: &Path, container: &str) -> Result<Option<(u32, File)>> {
     let restarts = status(pod, container).map_or(0, |status| status.restart_count);
     let restarts = u32::try_from(restarts).unwrap_or(0);
-    for attempt in [Some(restarts), restarts.checked_sub(1)].into_iter().flatten() {
+    for attempt in [Some(restarts), restarts.checked_sub(1)]
+        .into_iter()
+        .flatten()
+    {
         match File::open(logs::file(directory, container, attempt)) {
             Ok(file) => return Ok(Some((attempt, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -125,7 +131,9 @@ fn follow(
 ) -> io::Result<()> {
     let changes = watch(&logs::file(directory, container, attempt))?;
     let keeper = Client::connect(&machine.home(pod))?;
-    let Some(keeper) = keeper else { return printer.print() };
+    let Some(keeper) = keeper else {
+        return printer.print();
+    };
     keeper.send(&Request::Watch, &[])?;
     loop {
         printer.print()?;
@@ -157,7 +165,10 @@ fn follow(
 }
 
 fn has_ended(status: &ContainerStatus, attempt: u32) -> bool {
-    let terminated = status.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let terminated = status
+        .state
+        .as_ref()
+        .is_some_and(|state| state.terminated.is_some());
     terminated || u32::try_from(status.restart_count).is_ok_and(|count| count > attempt)
 }
 

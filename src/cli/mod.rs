@@ -45,13 +45,31 @@ struct Cli {
 #[command(next_help_heading = "Places")]
 struct Places {
     /// Durable data: volumes, images, objects [default: /var/lib/orlop]
-    #[arg(long, env = "ORLOP_ROOT", global = true, value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ORLOP_ROOT",
+        global = true,
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     root: Option<PathBuf>,
     /// What ends with the machine's uptime [default: /run/orlop]
-    #[arg(long, env = "ORLOP_RUN", global = true, value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ORLOP_RUN",
+        global = true,
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     run: Option<PathBuf>,
     /// Logs of containers [default: /var/log/pods, or DIR/logs with --root DIR]
-    #[arg(long, env = "ORLOP_LOG_ROOT", global = true, value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ORLOP_LOG_ROOT",
+        global = true,
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     log_root: Option<PathBuf>,
 }
 
@@ -103,7 +121,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    let Places { root, run, log_root } = cli.places;
+    let Places {
+        root,
+        run,
+        log_root,
+    } = cli.places;
     let roots = Roots::new(root.as_deref(), run.as_deref(), log_root.as_deref())?;
     let machine = || Machine::open(&roots);
     match cli.verb {
@@ -151,12 +173,18 @@ impl Machine {
         needs_root()?;
         roots.create()?;
         let store = Store::open(roots, Durability::Full)?;
-        Ok(Self { roots: roots.clone(), store })
+        Ok(Self {
+            roots: roots.clone(),
+            store,
+        })
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Result<Pod> {
         let pod = self.store.pod(namespace, name)?;
-        let missing = || StoreError::NotFound { resource: "pods", name: name.to_owned() };
+        let missing = || StoreError::NotFound {
+            resource: "pods",
+            name: name.to_owned(),
+        };
         Ok(pod.ok_or_else(missing)?)
     }
 
@@ -167,7 +195,9 @@ impl Machine {
 
 fn needs_root() -> Result<()> {
     let is_root = rustix::process::geteuid().is_root();
-    is_root.then_some(()).context("orlop must be run as root: try sudo")
+    is_root
+        .then_some(())
+        .context("orlop must be run as root: try sudo")
 }
 
 /// The name in `NAME` or `pod/NAME`.

@@ -30,9 +30,15 @@ pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     let group = home.cgroup();
     if cgroups.exists(&group) {
-        cgroups.leave(&group).context("cannot leave the pod's control group")?;
-        cgroups.kill(&group, None, deadline).context("cannot end the pod's processes")?;
-        cgroups.remove(&group, deadline).context("cannot remove the pod's control groups")?;
+        cgroups
+            .leave(&group)
+            .context("cannot leave the pod's control group")?;
+        cgroups
+            .kill(&group, None, deadline)
+            .context("cannot end the pod's processes")?;
+        cgroups
+            .remove(&group, deadline)
+            .context("cannot remove the pod's control groups")?;
         cgroups.remove_if_empty(&home::cgroup_parent(&home.roots));
     }
     delete(&home.roots.run.join("pods"), &home.uid).context("cannot remove the run directory")
@@ -43,13 +49,7 @@ pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
 ///
 /// # Errors
 /// The first step that fails; what comes after it is left for the next call.
-pub fn remove(
-    home: &Home,
-    pod: &Pod,
-    store: &Store,
-    cgroups: &Cgroups,
-    lock: Lock,
-) -> Result<()> {
+pub fn remove(home: &Home, pod: &Pod, store: &Store, cgroups: &Cgroups, lock: Lock) -> Result<()> {
     release(home, cgroups)?;
     let metadata = &pod.metadata;
     let logs = home.roots.pod_logs(
@@ -84,7 +84,12 @@ pub fn abandon(home: &Home, lock: Lock) -> Result<()> {
 pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Result<()> {
     delete(&home.state(), id)?;
     let label = format!("{}-{container}", home.uid);
-    bury(&home.roots, &home.container(container), &attempt.to_string(), &label)
+    bury(
+        &home.roots,
+        &home.container(container),
+        &attempt.to_string(),
+        &label,
+    )
 }
 
 /// Deletes whatever is in the trash, unless another process is at it.
@@ -111,13 +116,17 @@ fn trash(roots: &Roots) -> Result<Trash> {
 }
 
 fn bury(roots: &Roots, parent: &Path, name: &str, label: &str) -> Result<()> {
-    let Some(parent) = open(parent)? else { return Ok(()) };
+    let Some(parent) = open(parent)? else {
+        return Ok(());
+    };
     trash(roots)?.bury(parent.as_fd(), name.as_ref(), label)?;
     Ok(())
 }
 
 fn delete(parent: &Path, name: &str) -> Result<()> {
-    let Some(parent) = open(parent)? else { return Ok(()) };
+    let Some(parent) = open(parent)? else {
+        return Ok(());
+    };
     remove::remove_tree(parent.as_fd(), name.as_ref(), remove::Options::default())?;
     Ok(())
 }

@@ -98,7 +98,11 @@ impl Client {
     /// # Errors
     /// What sendmsg(2) says.
     pub fn send(&self, request: &Request, descriptors: &[BorrowedFd]) -> io::Result<()> {
-        socket::send(self.stream.as_fd(), &serde_json::to_vec(request)?, descriptors)
+        socket::send(
+            self.stream.as_fd(),
+            &serde_json::to_vec(request)?,
+            descriptors,
+        )
     }
 
     /// [`receive`](Self::receive), but for `limit` at most.

@@ -21,7 +21,10 @@ impl Home {
     /// The places of the pod with this uid.
     #[must_use]
     pub fn new(roots: &Roots, uid: &str) -> Self {
-        Self { roots: roots.clone(), uid: uid.to_owned() }
+        Self {
+            roots: roots.clone(),
+            uid: uid.to_owned(),
+        }
     }
 
     /// What must survive a reboot: volumes, and what containers wrote.

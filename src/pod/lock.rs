@@ -70,7 +70,14 @@ impl Lock {
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {
-    let open = || File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let open = || {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+    };
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {

@@ -50,7 +50,11 @@ pub fn create(directory: &Path, container: &str, attempt: u32) -> io::Result<Fil
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    File::options().create(true).append(true).mode(0o640).open(path)
+    File::options()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
 }
 
 /// Turns the bytes of one stream into entries.
@@ -63,7 +67,10 @@ impl Entries {
     /// Entries of this stream.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { stream, rest: Vec::new() }
+        Self {
+            stream,
+            rest: Vec::new(),
+        }
     }
 
     /// Takes `bytes` as they arrived at `now`, and appends all entries that are
@@ -119,10 +126,18 @@ pub struct Entry<'a> {
 #[must_use]
 pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.splitn(4, |byte| *byte == b' ');
-    let (time, _, tag, text) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let (time, _, tag, text) = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+    );
     match tag {
         b"F" => Some(Entry { time, text }),
-        b"P" => Some(Entry { time, text: text.strip_suffix(b"\n").unwrap_or(text) }),
+        b"P" => Some(Entry {
+            time,
+            text: text.strip_suffix(b"\n").unwrap_or(text),
+        }),
         _ => None,
     }
 }

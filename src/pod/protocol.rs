@@ -111,7 +111,10 @@ impl Failure {
     /// A failure of this kind with the text of `error` and its causes.
     #[must_use]
     pub fn new(kind: FailureKind, error: &anyhow::Error) -> Self {
-        Self { kind, message: format!("{error:#}") }
+        Self {
+            kind,
+            message: format!("{error:#}"),
+        }
     }
 }
 

@@ -80,7 +80,9 @@ pub fn repair(roots: &Roots, store: &Store, scope: Scope) -> Result<Report> {
         match remove_stray(roots, store, uid) {
             Ok(true) => report.removed.push(uid.clone()),
             Ok(false) => {}
-            Err(error) => report.failures.push(error.context(format!("pod directory {uid}"))),
+            Err(error) => report
+                .failures
+                .push(error.context(format!("pod directory {uid}"))),
         }
     }
     Ok(report)
@@ -108,7 +110,10 @@ pub fn start_sweeper(roots: &Roots) -> Result<()> {
 fn execute_shim(roots: &Roots, action: &str, arguments: &[&str], stdout: Stdio) -> Result<()> {
     let program = std::env::current_exe()?.with_file_name(SHIM);
     let log = roots.run.join("keepers.log");
-    let log = std::fs::File::options().create(true).append(true).open(&log);
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log);
     let log = log.map_or_else(|_| Stdio::null(), Stdio::from);
     Command::new(&program)
         .arg(action)
@@ -128,17 +133,15 @@ enum Outcome {
     Removed,
 }
 
-fn settle(
-    roots: &Roots,
-    store: &Store,
-    pod: &Pod,
-    uid: &str,
-    may_start: bool,
-) -> Result<Outcome> {
+fn settle(roots: &Roots, store: &Store, pod: &Pod, uid: &str, may_start: bool) -> Result<Outcome> {
     let home = Home::new(roots, uid);
-    let Some(lock) = Lock::try_take(&home)? else { return Ok(Outcome::Nothing) };
+    let Some(lock) = Lock::try_take(&home)? else {
+        return Ok(Outcome::Nothing);
+    };
     // It may have changed before the lock was ours.
-    let Some(pod) = store.pod_by_uid(uid)?.filter(|now| now.metadata.uid == pod.metadata.uid)
+    let Some(pod) = store
+        .pod_by_uid(uid)?
+        .filter(|now| now.metadata.uid == pod.metadata.uid)
     else {
         lock.remove()?;
         return Ok(Outcome::Nothing);
@@ -147,7 +150,10 @@ fn settle(
         cleanup::remove(&home, &pod, store, &Cgroups::detect()?, lock)?;
         return Ok(Outcome::Removed);
     }
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         cleanup::release(&home, &Cgroups::detect()?)?;
         lock.remove()?;
@@ -163,7 +169,9 @@ fn settle(
 
 fn remove_stray(roots: &Roots, store: &Store, uid: &str) -> Result<bool> {
     let home = Home::new(roots, uid);
-    let Some(lock) = Lock::try_take(&home)? else { return Ok(false) };
+    let Some(lock) = Lock::try_take(&home)? else {
+        return Ok(false);
+    };
     if store.pod_by_uid(uid)?.is_some() {
         return Ok(false);
     }
@@ -178,7 +186,12 @@ fn owners(roots: &Roots) -> Result<BTreeSet<String>> {
     owners.extend(names(&home::locks(roots))?);
     let prefix = home::group_name("");
     let groups = Cgroups::detect()?.children(&home::cgroup_parent(roots))?;
-    owners.extend(groups.iter().filter_map(|group| group.strip_prefix(&prefix)).map(str::to_owned));
+    owners.extend(
+        groups
+            .iter()
+            .filter_map(|group| group.strip_prefix(&prefix))
+            .map(str::to_owned),
+    );
     Ok(owners)
 }
 
@@ -187,7 +200,9 @@ fn names(directory: &Path) -> io::Result<BTreeSet<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         entries => entries?,
     };
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn qualified_name(pod: &Pod) -> String {

@@ -5,8 +5,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec,
-    PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -15,28 +14,46 @@ use crate::kube::qos;
 /// A state in which a container waits for `reason`.
 #[must_use]
 pub fn waiting(reason: &str, message: Option<String>) -> ContainerState {
-    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message };
-    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message,
+    };
+    ContainerState {
+        waiting: Some(waiting),
+        ..ContainerState::default()
+    }
 }
 
 /// The state of a container that runs since `started`.
 #[must_use]
 pub fn running(started: Timestamp) -> ContainerState {
-    let running = ContainerStateRunning { started_at: Some(Time(started)) };
-    ContainerState { running: Some(running), ..ContainerState::default() }
+    let running = ContainerStateRunning {
+        started_at: Some(Time(started)),
+    };
+    ContainerState {
+        running: Some(running),
+        ..ContainerState::default()
+    }
 }
 
 /// The state of a container that has ended.
 #[must_use]
 pub fn terminated(terminated: ContainerStateTerminated) -> ContainerState {
-    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+    ContainerState {
+        terminated: Some(terminated),
+        ..ContainerState::default()
+    }
 }
 
 /// The phase of a pod whose containers are in these states. `over` says that
 /// none of them will be started again.
 #[must_use]
 pub fn phase(containers: &[ContainerStatus], over: bool) -> &'static str {
-    let states = || containers.iter().filter_map(|container| container.state.as_ref());
+    let states = || {
+        containers
+            .iter()
+            .filter_map(|container| container.state.as_ref())
+    };
     if over {
         let failed = states().filter_map(|state| state.terminated.as_ref());
         return match failed.into_iter().any(|state| state.exit_code != 0) {
@@ -46,10 +63,20 @@ pub fn phase(containers: &[ContainerStatus], over: bool) -> &'static str {
     }
     let begun = |container: &ContainerStatus| {
         container.restart_count > 0
-            || container.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
-            || container.state.as_ref().is_some_and(|state| state.waiting.is_none())
+            || container
+                .last_state
+                .as_ref()
+                .is_some_and(|last| last.terminated.is_some())
+            || container
+                .state
+                .as_ref()
+                .is_some_and(|state| state.waiting.is_none())
     };
-    if containers.iter().all(begun) { "Running" } else { "Pending" }
+    if containers.iter().all(begun) {
+        "Running"
+    } else {
+        "Pending"
+    }
 }
 
 /// What a status is made of besides the pod itself.
@@ -84,11 +111,22 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
         (false, "Succeeded") => Err(("PodCompleted", None)),
         (false, _) => Err((
             "ContainersNotReady",
-            Some(format!("containers with unready status: [{}]", unready.join(" "))),
+            Some(format!(
+                "containers with unready status: [{}]",
+                unready.join(" ")
+            )),
         )),
     };
-    let completed = if phase == "Succeeded" { Err(("PodCompleted", None)) } else { Ok(()) };
-    let sandbox = if facts.sandbox { Ok(()) } else { Err(("PodSandboxNotReady", None)) };
+    let completed = if phase == "Succeeded" {
+        Err(("PodCompleted", None))
+    } else {
+        Ok(())
+    };
+    let sandbox = if facts.sandbox {
+        Ok(())
+    } else {
+        Err(("PodSandboxNotReady", None))
+    };
     let conditions = [
         ("PodReadyToStartContainers", sandbox),
         ("Initialized", completed),
@@ -156,7 +194,10 @@ mod tests {
     }
 
     fn ended(exit_code: i32) -> ContainerState {
-        terminated(ContainerStateTerminated { exit_code, ..ContainerStateTerminated::default() })
+        terminated(ContainerStateTerminated {
+            exit_code,
+            ..ContainerStateTerminated::default()
+        })
     }
 
     #[test]
@@ -172,7 +213,10 @@ mod tests {
     #[test]
     fn a_pod_that_is_over_has_succeeded_or_failed() {
         assert_eq!(phase(&[container(ended(0), 0)], true), "Succeeded");
-        assert_eq!(phase(&[container(ended(0), 0), container(ended(3), 0)], true), "Failed");
+        assert_eq!(
+            phase(&[container(ended(0), 0), container(ended(3), 0)], true),
+            "Failed"
+        );
     }
 
     #[test]
@@ -187,7 +231,12 @@ mod tests {
         };
         let time = |status: &PodStatus| {
             let conditions = status.conditions.as_ref().expect("conditions");
-            conditions[0].last_transition_time.as_ref().expect("time").0.as_second()
+            conditions[0]
+                .last_transition_time
+                .as_ref()
+                .expect("time")
+                .0
+                .as_second()
         };
         let at = |second| Timestamp::from_second(second).expect("time");
         let first = status(&pod, facts(false), None, at(1));

@@ -14,7 +14,8 @@ use rustix::fs::Mode;
 use crate::pod::{cleanup, keeper};
 use crate::storage::roots::Roots;
 
-const USAGE: &str = "usage: containerd-shim-orlop-v2 -v | keep DATA RUN LOGS UID | sweep DATA RUN LOGS";
+const USAGE: &str =
+    "usage: containerd-shim-orlop-v2 -v | keep DATA RUN LOGS UID | sweep DATA RUN LOGS";
 
 /// Does what the arguments (without the program's name) ask for. What goes wrong
 /// is said on stderr.
@@ -43,7 +44,11 @@ fn run(arguments: Vec<OsString>) -> Result<()> {
             detach()?;
             cleanup::sweep(&roots(data, run, logs))
         }
-        words if words.iter().any(|word| matches!(*word, "start" | "delete" | "-info")) => {
+        words
+            if words
+                .iter()
+                .any(|word| matches!(*word, "start" | "delete" | "-info")) =>
+        {
             bail!("this version of orlop does not serve containerd yet: use `orlop apply`")
         }
         _ => bail!(USAGE),
@@ -51,7 +56,11 @@ fn run(arguments: Vec<OsString>) -> Result<()> {
 }
 
 fn roots(data: &str, run: &str, logs: &str) -> Roots {
-    Roots { data: PathBuf::from(data), run: PathBuf::from(run), logs: PathBuf::from(logs) }
+    Roots {
+        data: PathBuf::from(data),
+        run: PathBuf::from(run),
+        logs: PathBuf::from(logs),
+    }
 }
 
 /// Leaves the session, the directory and the umask of whoever started this.

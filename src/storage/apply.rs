@@ -79,12 +79,17 @@ fn apply(change: &Change, wanted: Pod) -> Result<Applied, StoreError> {
     };
     let uid = current.metadata.uid.as_deref();
     let before: Option<String> = change.run(|db| {
-        db.query_row("SELECT applied FROM objects WHERE uid = ?1", [uid], |row| row.get(0))
+        db.query_row("SELECT applied FROM objects WHERE uid = ?1", [uid], |row| {
+            row.get(0)
+        })
     })?;
     let merged = merge(&current, wanted, before.as_deref(), &name)?;
     if before.as_deref() != Some(&manifest) {
         change.run(|db| {
-            db.execute("UPDATE objects SET applied = ?2 WHERE uid = ?1", (uid, &manifest))
+            db.execute(
+                "UPDATE objects SET applied = ?2 WHERE uid = ?1",
+                (uid, &manifest),
+            )
         })?;
     }
     if merged == current {

@@ -39,7 +39,11 @@ impl Cgroups {
         let mount = Path::new(MOUNT);
         if magic(mount)? == CGROUP_V2_MAGIC {
             let all = vec![mount.to_owned()];
-            return Ok(Self { tracking: mount.to_owned(), all, unified: true });
+            return Ok(Self {
+                tracking: mount.to_owned(),
+                all,
+                unified: true,
+            });
         }
         let mut all = Vec::new();
         for entry in std::fs::read_dir(mount)? {
@@ -51,7 +55,10 @@ impl Cgroups {
         }
         let tracking = TRACKING
             .iter()
-            .find_map(|name| all.iter().find(|path| controllers(path).any(|c| c == *name)))
+            .find_map(|name| {
+                all.iter()
+                    .find(|path| controllers(path).any(|c| c == *name))
+            })
             .cloned()
             .ok_or_else(|| {
                 io::Error::new(
@@ -59,7 +66,11 @@ impl Cgroups {
                     format!("no control groups are mounted below {MOUNT}"),
                 )
             })?;
-        Ok(Self { tracking, all, unified: false })
+        Ok(Self {
+            tracking,
+            all,
+            unified: false,
+        })
     }
 
     /// True on a machine with cgroup v2 alone.
@@ -81,7 +92,10 @@ impl Cgroups {
             // the steps of this.
             let mut made = std::fs::create_dir_all(&directory);
             for _ in 0..ATTEMPTS {
-                if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                if !made
+                    .as_ref()
+                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                {
                     break;
                 }
                 made = std::fs::create_dir_all(&directory);
@@ -95,7 +109,9 @@ impl Cgroups {
     /// True when there is such a group.
     #[must_use]
     pub fn exists(&self, group: &str) -> bool {
-        self.all.iter().any(|hierarchy| beneath(hierarchy, group).is_dir())
+        self.all
+            .iter()
+            .any(|hierarchy| beneath(hierarchy, group).is_dir())
     }
 
     /// Moves the calling process to the root of the hierarchies in which it is
@@ -107,7 +123,8 @@ impl Cgroups {
         let own = std::fs::read_to_string("/proc/self/cgroup")?;
         let inside = own.lines().any(|line| {
             let path = line.splitn(3, ':').nth(2).unwrap_or_default();
-            path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            path.strip_prefix(group)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
         if inside {
             for hierarchy in self.joined() {
@@ -138,7 +155,11 @@ impl Cgroups {
     /// # Errors
     /// What read(2) says; a group that does not exist has no threads.
     pub fn threads(&self, group: &str) -> io::Result<Vec<i32>> {
-        let name = if self.unified { "cgroup.threads" } else { "tasks" };
+        let name = if self.unified {
+            "cgroup.threads"
+        } else {
+            "tasks"
+        };
         numbers(&beneath(&self.tracking, group).join(name))
     }
 

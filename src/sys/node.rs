@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 /// The machine's host name, in lower case as Kubernetes wants its nodes' names.
 #[must_use]
 pub fn name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().to_lowercase()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase()
 }
 
 /// The address that this machine would use towards others; `None` when it has
@@ -19,5 +22,7 @@ pub fn address() -> Option<String> {
     // address outside.
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     let address = socket.local_addr().ok()?.ip();
-    Some(address).filter(|address: &IpAddr| !address.is_unspecified()).map(|ip| ip.to_string())
+    Some(address)
+        .filter(|address: &IpAddr| !address.is_unspecified())
+        .map(|ip| ip.to_string())
 }

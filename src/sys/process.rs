@@ -154,7 +154,10 @@ pub fn execute_again() -> io::Error {
     use std::os::unix::process::CommandExt;
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
-    std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).exec()
+    std::process::Command::new("/proc/self/exe")
+        .arg0(name)
+        .args(arguments)
+        .exec()
 }
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use rustix::termios::{
-    OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// A terminal in raw mode. Dropping it gives the terminal its former mode back.
 pub struct RawMode<'a> {

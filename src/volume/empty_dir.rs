@@ -38,8 +38,7 @@ impl<'a> EmptyDir<'a> {
         let directory = directory(place.directory, PLUGIN, Mode::RWXU)?;
         let directory = self::directory(directory.as_fd(), self.name, EVERYBODY)?;
         // The mode given to mkdir(2) is cut by the umask.
-        fchmod(&directory, EVERYBODY)
-            .map_err(VolumeError::step("set the mode of", self.name))?;
+        fchmod(&directory, EVERYBODY).map_err(VolumeError::step("set the mode of", self.name))?;
         mount::clone_tree(directory.as_fd()).map_err(VolumeError::step("bind", self.name))
     }
 
@@ -63,11 +62,7 @@ impl Volume for EmptyDir<'_> {
 
 /// Opens the directory `name` in `parent`, which is made when missing. A
 /// symbolic link in its place is refused.
-fn directory(
-    parent: impl AsFd,
-    name: &str,
-    mode: Mode,
-) -> Result<OwnedFd, VolumeError> {
+fn directory(parent: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, VolumeError> {
     match mkdirat(&parent, name, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(VolumeError::step("create the directory", name)(error)),

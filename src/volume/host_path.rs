@@ -54,17 +54,26 @@ impl<'a> HostPath<'a> {
             "FileOrCreate" => (file, Create::File),
             "File" => (file, Create::Nothing),
             "Socket" => (Some((FileType::Socket, "a socket file")), Create::Nothing),
-            "CharDevice" => {
-                (Some((FileType::CharacterDevice, "a character device")), Create::Nothing)
-            }
-            "BlockDevice" => (Some((FileType::BlockDevice, "a block device")), Create::Nothing),
+            "CharDevice" => (
+                Some((FileType::CharacterDevice, "a character device")),
+                Create::Nothing,
+            ),
+            "BlockDevice" => (
+                Some((FileType::BlockDevice, "a block device")),
+                Create::Nothing,
+            ),
             other => return Err(VolumeError::HostPathUnknownType(other.to_owned())),
         };
         Ok(Check { expected, create })
     }
 
     fn open(&self) -> rustix::io::Result<OwnedFd> {
-        openat(CWD, &self.source.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        openat(
+            CWD,
+            &self.source.path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
     }
 
     fn create(&self, create: Create) -> Result<(), VolumeError> {
@@ -91,10 +100,16 @@ impl Volume for HostPath<'_> {
     fn set_up(&self, _: Place) -> Result<OwnedFd, VolumeError> {
         let path = self.source.path.as_str();
         let check = self.check()?;
-        if Path::new(path).components().any(|part| part == Component::ParentDir) {
+        if Path::new(path)
+            .components()
+            .any(|part| part == Component::ParentDir)
+        {
             return Err(VolumeError::Climbs(path.to_owned()));
         }
-        let mismatch = |expected| VolumeError::HostPathType { path: path.to_owned(), expected };
+        let mismatch = |expected| VolumeError::HostPathType {
+            path: path.to_owned(),
+            expected,
+        };
         let opened = match (self.open(), check.create, check.expected) {
             (Err(Errno::NOENT), Create::Nothing, Some((_, expected))) => {
                 return Err(mismatch(expected));

@@ -76,7 +76,11 @@ pub enum VolumeError {
 
 impl VolumeError {
     fn step<E: Into<io::Error>>(step: &'static str, path: &str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Step { step, path: path.to_owned(), source: source.into() }
+        move |source| Self::Step {
+            step,
+            path: path.to_owned(),
+            source: source.into(),
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::log::Log;
-use super::{container, signal};
 use super::error::OciError;
+use super::{container, signal};
 
 /// Runs one container from an OCI bundle, as runc would.
 #[derive(Debug, Parser)]

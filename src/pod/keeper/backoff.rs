@@ -20,25 +20,41 @@ impl Backoff {
     /// For restarts of containers: the first one waits for nothing.
     pub(super) fn restarts() -> Self {
         let first = Duration::from_secs(10);
-        Self { first, longest: Duration::from_secs(300), next: Duration::ZERO }
+        Self {
+            first,
+            longest: Duration::from_secs(300),
+            next: Duration::ZERO,
+        }
     }
 
     /// For images that are not there.
     pub(super) fn images() -> Self {
         let first = Duration::from_secs(10);
-        Self { first, longest: Duration::from_secs(300), next: first }
+        Self {
+            first,
+            longest: Duration::from_secs(300),
+            next: first,
+        }
     }
 
     /// For volumes that cannot be set up, and for sandboxes.
     pub(super) fn volumes() -> Self {
         let first = Duration::from_millis(500);
-        Self { first, longest: Duration::from_secs(122), next: first }
+        Self {
+            first,
+            longest: Duration::from_secs(122),
+            next: first,
+        }
     }
 
     /// The delay after this failure; the next one will be longer.
     pub(super) fn next(&mut self) -> Duration {
         let delay = self.next;
-        self.next = if delay.is_zero() { self.first } else { (delay * 2).min(self.longest) };
+        self.next = if delay.is_zero() {
+            self.first
+        } else {
+            (delay * 2).min(self.longest)
+        };
         delay
     }
 

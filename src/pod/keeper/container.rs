@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod,
-};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::Backoff;
@@ -63,7 +61,11 @@ impl Container {
             image: image.to_owned(),
             image_id: String::new(),
             id: None,
-            state: State::Waiting { reason: "ContainerCreating", message: None, due: None },
+            state: State::Waiting {
+                reason: "ContainerCreating",
+                message: None,
+                due: None,
+            },
             last: None,
             restarts: 0,
             stop_signal: None,
@@ -78,7 +80,10 @@ impl Container {
     pub(super) fn resume(&mut self, recorded: &ContainerStatus, interrupted: bool, policy: &str) {
         self.restarts = recorded.restart_count.try_into().unwrap_or(0);
         self.image_id.clone_from(&recorded.image_id);
-        self.last = recorded.last_state.as_ref().and_then(|state| state.terminated.clone());
+        self.last = recorded
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.clone());
         let state = recorded.state.clone().unwrap_or_default();
         if let Some(ended) = state.terminated {
             self.begun = true;
@@ -140,7 +145,11 @@ impl Container {
         let delay = self.restart_backoff.next();
         let due = Some(Instant::now() + delay);
         if delay.is_zero() {
-            self.state = State::Waiting { reason: "ContainerCreating", message: None, due };
+            self.state = State::Waiting {
+                reason: "ContainerCreating",
+                message: None,
+                due,
+            };
             return None;
         }
         let message = Some(format!(
@@ -149,14 +158,22 @@ impl Container {
             self.name,
             full_name(pod)
         ));
-        self.state = State::Waiting { reason: "CrashLoopBackOff", message, due };
+        self.state = State::Waiting {
+            reason: "CrashLoopBackOff",
+            message,
+            due,
+        };
         Some(delay)
     }
 
     /// The image is not there: it is looked for again after a while.
     pub(super) fn image_missing(&mut self, reason: &'static str, message: String) {
         let due = Some(Instant::now() + self.image_backoff.next());
-        self.state = State::Waiting { reason, message: Some(message), due };
+        self.state = State::Waiting {
+            reason,
+            message: Some(message),
+            due,
+        };
     }
 
     /// The image is there.
@@ -176,16 +193,18 @@ impl Container {
             started: Some(is_running),
             restart_count: self.restarts.try_into().unwrap_or(i32::MAX),
             state: Some(match &self.state {
-                State::Waiting { reason, message, .. } => {
-                    status::waiting(reason, message.clone())
-                }
+                State::Waiting {
+                    reason, message, ..
+                } => status::waiting(reason, message.clone()),
                 State::Starting => status::waiting("ContainerCreating", None),
                 State::Running(running) => status::running(running.since),
                 State::Ended(ended) => status::terminated(ended.clone()),
             }),
-            last_state: Some(self.last.clone().map_or_else(ContainerState::default, |last| {
-                status::terminated(last)
-            })),
+            last_state: Some(
+                self.last
+                    .clone()
+                    .map_or_else(ContainerState::default, |last| status::terminated(last)),
+            ),
             ..ContainerStatus::default()
         }
     }
@@ -194,7 +213,8 @@ impl Container {
 /// A pod's restart policy.
 pub(super) fn restart_policy(pod: &Pod) -> &str {
     let spec = pod.spec.as_ref();
-    spec.and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
+    spec.and_then(|spec| spec.restart_policy.as_deref())
+        .unwrap_or("Always")
 }
 
 /// A pod as kubelet names it in messages: `name_namespace(uid)`.

@@ -49,7 +49,10 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// What the loop learns.
 enum Event {
     /// A start has come to its end.
-    Started { index: usize, result: Result<Started, StartError> },
+    Started {
+        index: usize,
+        result: Result<Started, StartError>,
+    },
     /// A container has had its turn.
     Rested { index: usize },
     /// A container has ended with this code.
@@ -57,7 +60,10 @@ enum Event {
     /// The launcher has ended, unasked.
     LauncherEnded,
     /// Somebody wants the pod to be stopped and removed.
-    Stop { grace: Duration, done: serve::Connection },
+    Stop {
+        grace: Duration,
+        done: serve::Connection,
+    },
 }
 
 /// Something that is tried until it works.
@@ -69,7 +75,11 @@ struct Attempt {
 
 impl Attempt {
     fn new() -> Self {
-        Self { done: false, due: Instant::now(), backoff: Backoff::volumes() }
+        Self {
+            done: false,
+            due: Instant::now(),
+            backoff: Backoff::volumes(),
+        }
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -113,14 +123,18 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
     cleanup::release(&home, &cgroups).context("cannot end what is left of the pod")?;
-    cgroups.join(&home.keeper_cgroup()).context("cannot make the pod's control group")?;
+    cgroups
+        .join(&home.keeper_cgroup())
+        .context("cannot make the pod's control group")?;
     std::fs::create_dir_all(home.run()).context("cannot make the pod's run directory")?;
 
     let (launcher_pid, launcher) = launcher::spawn(&home).context("cannot fork the launcher")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become the reaper of the pod's processes")?;
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
         // From here on clients can connect. What was recorded before is read
         // after, so that no request falls between the two.
@@ -128,7 +142,9 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
         // Whoever started this keeper waits for its output to close.
         process::forget_standard_output()?;
         let store = Store::open(roots, Durability::Normal)?;
-        let Some(pod) = store.pod_by_uid(uid)? else { return Ok(None) };
+        let Some(pod) = store.pod_by_uid(uid)? else {
+            return Ok(None);
+        };
         let (events, inbox) = mpsc::unbounded_channel();
         let launcher_ended =
             tokio::task::spawn_local(watch_launcher(launcher_pid, events.clone())?);
@@ -136,8 +152,9 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
         keeper.serve(listener);
         process::release_unused_memory();
         let end = keeper.keep(inbox).await?;
-        drop(keeper.launcher);
         if !matches!(end, End::LauncherLost) {
+            // Tasks of clients may still hold the socket: it is shut, not closed.
+            rustix::net::shutdown(&keeper.launcher, rustix::net::Shutdown::Both)?;
             // The mounts are gone once the last process of their namespace is.
             let _ = launcher_ended.await;
         }
@@ -199,31 +216,46 @@ impl Keeper {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self> {
         let spec = pod.spec.clone().unwrap_or_default();
-        let recorded = pod.status.clone().filter(|status| status.container_statuses.is_some());
-        let statuses = recorded.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let recorded = pod
+            .status
+            .clone()
+            .filter(|status| status.container_statuses.is_some());
+        let statuses = recorded
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().flatten());
         let mut containers: Vec<Container> = spec
             .containers
             .iter()
             .map(|container| {
-                Container::new(&container.name, container.image.as_deref().unwrap_or_default())
+                Container::new(
+                    &container.name,
+                    container.image.as_deref().unwrap_or_default(),
+                )
             })
             .collect();
         let policy = restart_policy(&pod);
         for status in statuses {
             if let Some(container) = containers.iter_mut().find(|one| one.name == status.name) {
-                let attempt = home.container(&status.name).join(status.restart_count.to_string());
+                let attempt = home
+                    .container(&status.name)
+                    .join(status.restart_count.to_string());
                 container.resume(status, attempt.exists(), policy);
             }
         }
         let volumes = spec.volumes.unwrap_or_default();
-        let started = recorded.as_ref().and_then(|status| status.start_time.clone());
+        let started = recorded
+            .as_ref()
+            .and_then(|status| status.start_time.clone());
         let mut keeper = Self {
             boot: boot_id().context("cannot read the machine's boot id")?,
             cgroups: Rc::new(cgroups),
             launcher: Rc::new(launcher),
             started: started.map_or_else(Timestamp::now, |time| time.0),
             sandbox: Attempt::new(),
-            volumes: volumes.into_iter().map(|volume| (volume.name, Attempt::new())).collect(),
+            volumes: volumes
+                .into_iter()
+                .map(|volume| (volume.name, Attempt::new()))
+                .collect(),
             containers,
             turn: None,
             stopping: None,
@@ -235,7 +267,11 @@ impl Keeper {
             store,
         };
         if keeper.pod.metadata.deletion_timestamp.is_some() {
-            let grace = keeper.pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
+            let grace = keeper
+                .pod
+                .metadata
+                .deletion_grace_period_seconds
+                .unwrap_or(30);
             keeper.stop(Duration::from_secs(grace.try_into().unwrap_or(0)), None);
         }
         Ok(keeper)
@@ -300,7 +336,10 @@ impl Keeper {
         }
         let volumes = self.volumes.iter().filter(|(_, attempt)| !attempt.done);
         let containers = self.containers.iter().filter_map(Container::due);
-        volumes.map(|(_, attempt)| attempt.due).chain(containers).min()
+        volumes
+            .map(|(_, attempt)| attempt.due)
+            .chain(containers)
+            .min()
     }
 
     /// Does everything that can be done now.
@@ -328,7 +367,10 @@ impl Keeper {
             }
         }
         if self.turn.is_none() {
-            let next = self.containers.iter().position(|container| !container.begun);
+            let next = self
+                .containers
+                .iter()
+                .position(|container| !container.begun);
             if let Some(index) = next {
                 self.turn = Some(index);
                 self.start(index);
@@ -348,11 +390,16 @@ impl Keeper {
         match orders::order(self.launcher.as_fd(), &order, &[]).await {
             Ok(_) => {
                 self.sandbox.done = true;
-                self.happened(EventType::Normal, "", "Scheduled", format!(
-                    "Successfully assigned {} to {}",
-                    self.qualified_name(),
-                    crate::sys::node::name()
-                ));
+                self.happened(
+                    EventType::Normal,
+                    "",
+                    "Scheduled",
+                    format!(
+                        "Successfully assigned {} to {}",
+                        self.qualified_name(),
+                        crate::sys::node::name()
+                    ),
+                );
             }
             Err(failure) => {
                 let message = format!("Failed to create pod sandbox: {failure}");
@@ -365,8 +412,7 @@ impl Keeper {
 
     async fn mount(&mut self, index: usize) {
         let name = self.volumes[index].0.clone();
-        let answer =
-            orders::order(self.launcher.as_fd(), &Order::Volume(name.clone()), &[]).await;
+        let answer = orders::order(self.launcher.as_fd(), &Order::Volume(name.clone()), &[]).await;
         match answer {
             Ok(_) => self.volumes[index].1.done = true,
             Err(failure) => {
@@ -379,7 +425,11 @@ impl Keeper {
 
     /// Lets a task start a container.
     fn start(&mut self, index: usize) {
-        let Some(specification) = self.pod.spec.as_ref().and_then(|spec| spec.containers.get(index))
+        let Some(specification) = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.containers.get(index))
         else {
             return;
         };
@@ -410,8 +460,14 @@ impl Keeper {
 
     async fn take_in(&mut self, event: Event) {
         match event {
-            Event::Started { index, result: Ok(started) } => self.started(index, started),
-            Event::Started { index, result: Err(error) } => self.start_failed(index, error).await,
+            Event::Started {
+                index,
+                result: Ok(started),
+            } => self.started(index, started),
+            Event::Started {
+                index,
+                result: Err(error),
+            } => self.start_failed(index, error).await,
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
             Event::Stop { grace, done } => self.stop(grace, Some(done)),
@@ -431,12 +487,24 @@ impl Keeper {
             clock: Instant::now(),
         });
         let (name, image) = (container.name.clone(), container.image.clone());
-        let group = self.home.container_cgroup(container.id.as_deref().unwrap_or_default());
+        let group = self
+            .home
+            .container_cgroup(container.id.as_deref().unwrap_or_default());
         let path = format!("spec.containers{{{name}}}");
         let pulled = format!("Container image \"{image}\" already present on machine");
         self.happened(EventType::Normal, &path, "Pulled", pulled);
-        self.happened(EventType::Normal, &path, "Created", format!("Created container: {name}"));
-        self.happened(EventType::Normal, &path, "Started", format!("Started container {name}"));
+        self.happened(
+            EventType::Normal,
+            &path,
+            "Created",
+            format!("Created container: {name}"),
+        );
+        self.happened(
+            EventType::Normal,
+            &path,
+            "Started",
+            format!("Started container {name}"),
+        );
 
         let events = self.events.clone();
         tokio::task::spawn_local(async move {
@@ -465,7 +533,12 @@ impl Keeper {
             StartError::Image { reason, message } => {
                 container.image_missing(reason, message.clone());
                 self.happened(EventType::Warning, &path, "Failed", message);
-                self.happened(EventType::Warning, &path, "Failed", format!("Error: {reason}"));
+                self.happened(
+                    EventType::Warning,
+                    &path,
+                    "Failed",
+                    format!("Error: {reason}"),
+                );
                 if self.stopping.is_some() {
                     let name = self.containers[index].name.clone();
                     self.containers[index].state = State::Ended(never_ran(&name));
@@ -478,7 +551,12 @@ impl Keeper {
                     FailureKind::Start => "StartError",
                 };
                 let message = failure.message;
-                self.happened(EventType::Warning, &path, "Failed", format!("Error: {message}"));
+                self.happened(
+                    EventType::Warning,
+                    &path,
+                    "Failed",
+                    format!("Error: {message}"),
+                );
                 let now = Time(Timestamp::now());
                 let ended = ContainerStateTerminated {
                     exit_code: 128,
@@ -502,7 +580,10 @@ impl Keeper {
         };
         let (exit_code, message) = match code {
             Ok(code) => (code, None),
-            Err(error) => (255, Some(format!("cannot tell how the container ended: {error}"))),
+            Err(error) => (
+                255,
+                Some(format!("cannot tell how the container ended: {error}")),
+            ),
         };
         let ended = ContainerStateTerminated {
             container_id: container.id.as_ref().map(|id| format!("orlop://{id}")),
@@ -529,8 +610,10 @@ impl Keeper {
         let stopping = self.stopping.is_some();
         let delay = self.containers[index].ended(&self.pod, ended, stopping);
         if delay.is_some() {
-            let message =
-                format!("Back-off restarting failed container {name} in pod {}", full_name(&self.pod));
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {}",
+                full_name(&self.pod)
+            );
             self.happened(EventType::Warning, &path, "BackOff", message);
         }
     }
@@ -563,7 +646,9 @@ impl Keeper {
     }
 
     fn is_over(&self) -> bool {
-        self.containers.iter().all(|container| matches!(container.state, State::Ended(_)))
+        self.containers
+            .iter()
+            .all(|container| matches!(container.state, State::Ended(_)))
     }
 
     fn launcher_lost(&mut self) {
@@ -574,16 +659,22 @@ impl Keeper {
     /// Reaps children that nobody waits for: workers, and processes that
     /// containers left behind.
     fn reap_strays(&self) {
-        let starting = self.containers.iter().any(|c| matches!(c.state, State::Starting));
+        let starting = self
+            .containers
+            .iter()
+            .any(|c| matches!(c.state, State::Starting));
         if starting || self.watchers.has_processes() {
             // The child may be one that is about to be waited for.
             return;
         }
         while let Ok(Some(pid)) = process::ended_child() {
-            let is_container = self.containers.iter().any(|container| match &container.state {
-                State::Running(running) => running.pid == pid.as_raw_nonzero().get(),
-                _ => false,
-            });
+            let is_container = self
+                .containers
+                .iter()
+                .any(|container| match &container.state {
+                    State::Running(running) => running.pid == pid.as_raw_nonzero().get(),
+                    _ => false,
+                });
             if is_container || process::reap(pid).is_err() {
                 return;
             }
@@ -603,7 +694,9 @@ impl Keeper {
         if self.recorded.as_ref() == Some(&status) {
             return Ok(());
         }
-        self.store.set_pod_status(&self.home.uid, &status, &self.boot)?;
+        self.store
+            .set_pod_status(&self.home.uid, &status, &self.boot)?;
+        self.publish();
         self.watchers.tell(&status);
         self.recorded = Some(status);
         Ok(())

@@ -27,7 +27,11 @@ pub(super) fn connect(log: File) -> io::Result<Output> {
     let log = Rc::new(RefCell::new(log));
     let (stdout, out) = stream(Stream::Stdout, &log)?;
     let (stderr, err) = stream(Stream::Stderr, &log)?;
-    Ok(Output { stdout, stderr, readers: [out, err] })
+    Ok(Output {
+        stdout,
+        stderr,
+        readers: [out, err],
+    })
 }
 
 fn stream(

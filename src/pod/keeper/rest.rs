@@ -62,11 +62,16 @@ struct Look {
 }
 
 fn look(cgroups: &Cgroups, group: &str) -> Look {
-    let mut look = Look { at_rest: true, processor_time: Duration::ZERO };
+    let mut look = Look {
+        at_rest: true,
+        processor_time: Duration::ZERO,
+    };
     // A group that cannot be read is one whose container has ended.
     for thread in cgroups.threads(group).unwrap_or_default() {
         // So is a thread without a file.
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{thread}/stat")) else { continue };
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{thread}/stat")) else {
+            continue;
+        };
         let state = state(&stat);
         look.at_rest &= !matches!(state, Some('R' | 'D'));
         if let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/schedstat")) {

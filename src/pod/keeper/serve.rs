@@ -27,8 +27,15 @@ pub(super) fn listen(home: &Home) -> io::Result<UnixListener> {
     // directory's descriptor is not.
     let directory = std::fs::File::open(home.run())?;
     let name = home.socket();
-    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let path = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    let name = name
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let path = format!(
+        "/proc/self/fd/{}/{name}",
+        std::os::fd::AsRawFd::as_raw_fd(&directory)
+    );
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let listener = StdListener::bind(path);
     rustix::process::umask(mask);
@@ -125,11 +132,16 @@ impl Service {
     async fn attend(&self, stream: tokio::net::UnixStream) -> Result<()> {
         let peer = socket_peercred(&stream)?;
         if peer.uid != rustix::process::geteuid() {
-            bail!("user {} may not give orders to this pod's keeper", peer.uid.as_raw());
+            bail!(
+                "user {} may not give orders to this pod's keeper",
+                peer.uid.as_raw()
+            );
         }
         let stream = OwnedFd::from(stream.into_std()?);
         let stream = readable::watch(stream)?;
-        let Some((bytes, descriptors)) = orders::receive(&stream).await? else { return Ok(()) };
+        let Some((bytes, descriptors)) = orders::receive(&stream).await? else {
+            return Ok(());
+        };
         let request = serde_json::from_slice(&bytes)?;
         let stream = stream.into_inner();
         rustix::io::ioctl_fionbio(&stream, false)?;
@@ -137,7 +149,10 @@ impl Service {
         match request {
             Request::Stop { grace } => {
                 let grace = Duration::from_secs(grace.into());
-                let _ = self.events.send(Event::Stop { grace, done: connection });
+                let _ = self.events.send(Event::Stop {
+                    grace,
+                    done: connection,
+                });
                 Ok(())
             }
             Request::Watch => self.watch(&connection).await,
@@ -147,9 +162,7 @@ impl Service {
                 self.processes.set(self.processes.get() - 1);
                 match result {
                     Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),
-                    Err(error) => {
-                        Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?)
-                    }
+                    Err(error) => Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?),
                 }
             }
         }

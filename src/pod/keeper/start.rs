@@ -25,7 +25,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Why a container could not be started.
 pub(super) enum StartError {
     /// Its image is not there.
-    Image { reason: &'static str, message: String },
+    Image {
+        reason: &'static str,
+        message: String,
+    },
     /// The launcher, or the program itself, said no.
     Failed(Failure),
 }
@@ -81,7 +84,10 @@ impl Start {
         let (answer, mut descriptors) = answer.map_err(StartError::Failed)?;
         drop((output.stdout, output.stderr));
         let Answer::Started { pid } = answer else {
-            return Err(other("start the container", std::io::ErrorKind::InvalidData.into()));
+            return Err(other(
+                "start the container",
+                std::io::ErrorKind::InvalidData.into(),
+            ));
         };
         // A child that was not waited for yet: nobody else has its number.
         let pidfd = pidfd::open(pid).map_err(|error| other("watch the container", error))?;
@@ -90,7 +96,9 @@ impl Start {
             let refusal = orders::read_to_end(pipe).await;
             let refusal = refusal.map_err(|error| other("watch the container", error))?;
             if !refusal.is_empty() {
-                exit_code(&pidfd).await.map_err(|error| other("reap the container", error))?;
+                exit_code(&pidfd)
+                    .await
+                    .map_err(|error| other("reap the container", error))?;
                 return Err(StartError::Failed(Failure {
                     kind: FailureKind::Start,
                     message: refusal,

@@ -45,8 +45,7 @@ impl Keeper {
             let container = &mut self.containers[index];
             if matches!(container.state, State::Waiting { .. }) {
                 let ended = container.last.clone();
-                container.state =
-                    State::Ended(ended.unwrap_or_else(|| never_ran(&container.name)));
+                container.state = State::Ended(ended.unwrap_or_else(|| never_ran(&container.name)));
             }
             self.signal_stop(index);
         }
@@ -55,8 +54,13 @@ impl Keeper {
     /// Asks one running container to end.
     pub(super) fn signal_stop(&self, index: usize) {
         let container = &self.containers[index];
-        let State::Running(running) = &container.state else { return };
-        let wanted = container.stop_signal.as_deref().and_then(|name| signal::parse(name));
+        let State::Running(running) = &container.state else {
+            return;
+        };
+        let wanted = container
+            .stop_signal
+            .as_deref()
+            .and_then(|name| signal::parse(name));
         // One that has ended meanwhile needs no signal.
         let _ = pidfd::send_signal(&*running.pidfd, wanted.unwrap_or(TERM));
         let path = format!("spec.containers{{{}}}", container.name);
@@ -66,7 +70,9 @@ impl Keeper {
 
     /// Kills what still runs once the time is over.
     pub(super) fn press(&mut self) {
-        let Some(stopping) = &mut self.stopping else { return };
+        let Some(stopping) = &mut self.stopping else {
+            return;
+        };
         if stopping.deadline > Instant::now() {
             return;
         }
@@ -76,6 +82,9 @@ impl Keeper {
                 let _ = pidfd::send_signal(&*running.pidfd, KILL);
             }
         }
-        debug_assert!(AGAIN >= KILL_LIMIT, "one round of killing ends before the next");
+        debug_assert!(
+            AGAIN >= KILL_LIMIT,
+            "one round of killing ends before the next"
+        );
     }
 }

@@ -53,7 +53,9 @@ fn specification(
     rootfs: &OwnedFd,
 ) -> Result<Spec> {
     let containers = sandbox.pod.spec.iter().flat_map(|spec| &spec.containers);
-    let container = containers.into_iter().find(|container| container.name == order.name);
+    let container = containers
+        .into_iter()
+        .find(|container| container.name == order.name);
     let container =
         container.ok_or_else(|| anyhow!("the pod has no container {:?}", order.name))?;
     let mounts = home.mounts();
@@ -77,8 +79,13 @@ fn specification(
         capabilities: &sandbox.capabilities,
         host_devices: &sandbox.host_devices,
     };
-    let mut spec =
-        spec::container(&sandbox.pod, container, &order.defaults, &place, rootfs.as_fd())?;
+    let mut spec = spec::container(
+        &sandbox.pod,
+        container,
+        &order.defaults,
+        &place,
+        rootfs.as_fd(),
+    )?;
     if let Some(linux) = spec.linux_mut() {
         // A group of its own for each start: the one before may still be going.
         linux.set_cgroups_path(Some(PathBuf::from(home.container_cgroup(&order.id))));
@@ -99,5 +106,7 @@ fn write_bundle(bundle: &Path, spec: &Spec) -> Result<()> {
 }
 
 fn nothing() -> Result<OwnedFd> {
-    Ok(fs::File::open("/dev/null").context("cannot open /dev/null")?.into())
+    Ok(fs::File::open("/dev/null")
+        .context("cannot open /dev/null")?
+        .into())
 }

@@ -49,7 +49,10 @@ fn process(home: &Home, order: &ExecOrder) -> Result<Process> {
     let config = fs::read(home.bundle(&order.name).join("config.json"))
         .with_context(|| format!("cannot read the bundle of container {:?}", order.name))?;
     let spec: Spec = serde_json::from_slice(&config)?;
-    let mut process = spec.process().clone().context("the bundle has no process")?;
+    let mut process = spec
+        .process()
+        .clone()
+        .context("the bundle has no process")?;
     let mut env = process.env().clone().unwrap_or_default();
     if order.terminal {
         let term = order.term.as_deref().unwrap_or("xterm");

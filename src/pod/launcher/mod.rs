@@ -37,9 +37,7 @@ use crate::volume::{self, Place};
 pub fn spawn(home: &Home) -> io::Result<(Pid, OwnedFd)> {
     let (ours, theirs) = socket::pair()?;
     let home = home.clone();
-    let pid = process::spawn(Kind::Child, || {
-        i32::from(serve(&home, &theirs).is_err())
-    })?;
+    let pid = process::spawn(Kind::Child, || i32::from(serve(&home, &theirs).is_err()))?;
     Ok((pid, ours))
 }
 
@@ -58,7 +56,11 @@ fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
     // nobody the keeper die.
     process::close_descriptors_except(orders.as_fd())?;
     process::forget_standard_output()?;
-    let mut launcher = Launcher { home: home.clone(), sandbox: None, layers: HashMap::new() };
+    let mut launcher = Launcher {
+        home: home.clone(),
+        sandbox: None,
+        layers: HashMap::new(),
+    };
     while let Some((bytes, descriptors)) = socket::receive(orders.as_fd())? {
         launcher.obey(&bytes, descriptors)?;
     }
@@ -74,20 +76,20 @@ impl Launcher {
         let order = serde_json::from_slice(bytes)?;
         let descriptors: Vec<OwnedFd> = descriptors.collect();
         let done = match order {
-            Order::Sandbox(order) => {
-                Sandbox::build(&self.home, *order)
-                    .map(|sandbox| self.sandbox = Some(sandbox))
-                    .map_err(Refusal::from)
-            }
+            Order::Sandbox(order) => Sandbox::build(&self.home, *order)
+                .map(|sandbox| self.sandbox = Some(sandbox))
+                .map_err(Refusal::from),
             Order::Volume(name) => self.mount_volume(&name),
             Order::Discard(name) => self.discard(&name),
             Order::Container(order) => self.prepare(&order).and_then(|rootfs| {
                 let sandbox = self.sandbox()?;
-                work(&reply, || container::start(&self.home, sandbox, &order, &rootfs, descriptors))
+                work(&reply, || {
+                    container::start(&self.home, sandbox, &order, &rootfs, descriptors)
+                })
             }),
-            Order::Exec(order) => self.sandbox().and_then(|_| {
-                work(&reply, || exec::start(&self.home, &order, descriptors))
-            }),
+            Order::Exec(order) => self
+                .sandbox()
+                .and_then(|_| work(&reply, || exec::start(&self.home, &order, descriptors))),
         };
         match done {
             Ok(()) => answer(&reply, &Answer::Done, &[]),
@@ -104,14 +106,18 @@ impl Launcher {
     fn mount_volume(&mut self, name: &str) -> Result<(), Refusal> {
         let sandbox = self.sandbox()?;
         let spec = sandbox.pod.spec.as_ref().context("the pod has no spec")?;
-        let volume = spec.volumes.iter().flatten().find(|volume| volume.name == name);
+        let volume = spec
+            .volumes
+            .iter()
+            .flatten()
+            .find(|volume| volume.name == name);
         let volume = volume.with_context(|| format!("the pod has no volume {name:?}"))?;
-        let memory = super::spec::resources::memory_volume_size(
-            spec,
-            volume,
-            sandbox.memory_capacity,
-        );
-        let place = Place { directory: sandbox.volumes_on_disk.as_fd(), memory };
+        let memory =
+            super::spec::resources::memory_volume_size(spec, volume, sandbox.memory_capacity);
+        let place = Place {
+            directory: sandbox.volumes_on_disk.as_fd(),
+            memory,
+        };
         let tree = volume::of(volume).and_then(|kind| kind.set_up(place));
         let tree = tree.map_err(anyhow::Error::from)?;
         Ok(sandbox.attach_volume(name, tree)?)
@@ -150,10 +156,7 @@ impl From<anyhow::Error> for Refusal {
 type Started = (i32, Vec<OwnedFd>);
 
 /// Lets a worker do `job` and answer for it.
-fn work(
-    reply: &OwnedFd,
-    job: impl FnOnce() -> Result<Started, Failure>,
-) -> Result<(), Refusal> {
+fn work(reply: &OwnedFd, job: impl FnOnce() -> Result<Started, Failure>) -> Result<(), Refusal> {
     let worker = || {
         let sent = match job() {
             Ok((pid, descriptors)) => {

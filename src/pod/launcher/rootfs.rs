@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use rustix::fs::{Gid, Mode, Uid, fchmod, fchown, fstat};
 
 use super::sandbox::{Sandbox, make_directory};
 use crate::image::store::ImageStore;
@@ -25,7 +26,9 @@ pub(super) fn mount(
         .resolve(&order.image)
         .context("cannot look the image up")?
         .with_context(|| format!("the image {:?} is gone", order.image))?;
-    let layers = image.open_layers(&store).context("cannot open the layers of the image")?;
+    let layers = image
+        .open_layers(&store)
+        .context("cannot open the layers of the image")?;
 
     let directory = home.container(&order.name);
     fs::create_dir_all(&directory).context("cannot make the container's directory")?;
@@ -33,6 +36,14 @@ pub(super) fn mount(
     let attempt = make_directory(directory.as_fd(), &order.attempt.to_string())?;
     let upper = make_directory(attempt.as_fd(), "upper")?;
     let work = make_directory(attempt.as_fd(), "work")?;
+
+    if let Some(top) = layers.first() {
+        // The root directory's owner and mode are those of the upper directory.
+        let root = fstat(top)?;
+        let owner = (Uid::from_raw(root.st_uid), Gid::from_raw(root.st_gid));
+        fchown(&upper, Some(owner.0), Some(owner.1))?;
+        fchmod(&upper, Mode::from_raw_mode(root.st_mode))?;
+    }
 
     let target = sandbox.rootfs(&order.name)?;
     mount::overlay(target.as_fd(), &layers, upper.as_fd(), work.as_fd())

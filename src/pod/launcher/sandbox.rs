@@ -46,7 +46,11 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// Makes the pod's namespaces and moves the calling process into them.
     pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<Self> {
-        let SandboxOrder { pod, node_name, host_ip } = order;
+        let SandboxOrder {
+            pod,
+            node_name,
+            host_ip,
+        } = order;
         let spec = pod.spec.clone().unwrap_or_default();
         let names = spec::files::names(&pod, &node_name)?;
 
@@ -65,7 +69,10 @@ impl Sandbox {
             .transpose()
             .context("cannot make the pod's process namespace")?;
         let any_privileged = spec.containers.iter().any(|container| {
-            container.security_context.as_ref().is_some_and(|context| on(context.privileged))
+            container
+                .security_context
+                .as_ref()
+                .is_some_and(|context| on(context.privileged))
         });
         let host_devices = if any_privileged {
             let dev = open_directory("/dev").context("cannot open /dev")?;
@@ -77,7 +84,9 @@ impl Sandbox {
             hostname: names.kernel,
             node_name,
             host_ip: host_ip.unwrap_or_default(),
-            cgroup_v2: Cgroups::detect().context("cannot use control groups")?.is_unified(),
+            cgroup_v2: Cgroups::detect()
+                .context("cannot use control groups")?
+                .is_unified(),
             cpu_capacity: std::thread::available_parallelism()
                 .map_or(1000, |count| count.get() as u64 * 1000),
             memory_capacity: memory_capacity(),
@@ -94,9 +103,10 @@ impl Sandbox {
     /// Where containers find their process namespace.
     pub(super) fn pid_namespace(&self) -> PidNamespace {
         match self.shared_init {
-            Some(pid) => {
-                PidNamespace::Path(PathBuf::from(format!("/proc/{}/ns/pid", pid.as_raw_nonzero())))
-            }
+            Some(pid) => PidNamespace::Path(PathBuf::from(format!(
+                "/proc/{}/ns/pid",
+                pid.as_raw_nonzero()
+            ))),
             None if self.pod.spec.as_ref().is_some_and(|spec| on(spec.host_pid)) => {
                 PidNamespace::Host
             }
@@ -190,8 +200,14 @@ fn write_files(home: &Home, pod: &Pod, names: &Names) -> Result<()> {
     }
     let of_the_node = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
-    fs::write(hosts, spec::files::hosts(pod, names, &of_the_node("/etc/hosts")))?;
-    fs::write(resolv_conf, spec::files::resolv_conf(&spec, &of_the_node("/etc/resolv.conf")))?;
+    fs::write(
+        hosts,
+        spec::files::hosts(pod, names, &of_the_node("/etc/hosts")),
+    )?;
+    fs::write(
+        resolv_conf,
+        spec::files::resolv_conf(&spec, &of_the_node("/etc/resolv.conf")),
+    )?;
     fs::write(hostname_file, format!("{}\n", names.kernel))?;
     Ok(())
 }
