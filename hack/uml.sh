@@ -79,12 +79,18 @@ mem_dir=$(memory_dir) || exit 3
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/uml.XXXXXX")
 work=$(readlink -f "$work")
-guest=
+guest=''
+# The guest is a session of its own (see below) and leads its process group, in which
+# everything belonging to it is: the kernel, its helpers, a host process per guest process.
+# The wait takes the shell's notice of the death away.
+kill_guest() {
+	[ -n "$guest" ] || return 0
+	kill -KILL -- "-$guest" 2>/dev/null || true
+	wait "$guest" 2>/dev/null || true
+}
 # shellcheck disable=SC2317 # called by the trap below
 clean_up() {
-	# `timeout` leads a process group of its own, in which everything belonging to
-	# the guest is: the kernel, its helpers, and a host process per guest process.
-	[ -z "$guest" ] || kill -KILL -- "-$guest" 2>/dev/null || true
+	kill_guest
 	rm -rf "$work"
 }
 trap clean_up EXIT
@@ -225,9 +231,9 @@ out=$!
 cat </run/stderr >&6 &
 err=$!
 status=0
-bash "$work/command" >/run/stdout 2>/run/stderr 5>&- 6>&- || status=$?
+env -i bash "$work/command" >/run/stdout 2>/run/stderr 5>&- 6>&- || status=$?
 # A process left behind by the command may hold a pipe open for ever.
-for _ in {1..50}; do
+for _ in {1..10}; do
 	[ -e /proc/$out ] || [ -e /proc/$err ] || break
 	sleep 0.1
 done
@@ -242,28 +248,47 @@ chmod +x "$work/init" "$work/command" "$work/modprobe"
 
 # The lines pass through pipes of ours because user-mode Linux makes its descriptors
 # non-blocking, which would follow the terminal or file home to the caller.
-mkfifo "$work/stdout" "$work/stderr"
+mkfifo "$work/stdout" "$work/stderr" "$work/alive"
 cat <"$work/stdout" &
 out=$!
 cat <"$work/stderr" >&2 &
 err=$!
 ulimit -c 0
-TMPDIR=$mem_dir timeout -k 5 "$limit" ${preload[@]+"${preload[@]}"} \
+# linux.uml makes itself the leader of a new session unless it is one: started as
+# one, its number is known here.
+TMPDIR=$mem_dir setsid ${preload[@]+"${preload[@]}"} \
 	linux.uml "mem=$mem" rootfstype=hostfs rootflags=/ ro "init=$work/init" \
 	"uml_dir=$work/" umid=guest con=null con0=null,fd:1 con1=null,fd:3 con2=null,fd:4 \
 	</dev/null >"$work/console" 2>&1 3>"$work/stdout" 4>"$work/stderr" &
 guest=$!
+# A watchman of its own session kills the guest when its time is up, or when the pipe that
+# this script holds open ends, because somebody killed the script.
+# shellcheck disable=SC2016 # expanded by the watchman
+setsid bash -c '
+	told=0
+	read -r -t "$1" <"$2/alive" || told=$?
+	[ "$told" != 0 ] || exit 0
+	kill -KILL -- "-$3"
+	[ "$told" -gt 128 ] || rm -rf "$2"
+	exit 1
+' watchman "$limit" "$work" "$guest" </dev/null >/dev/null 2>&1 &
+watchman=$!
+exec 9>"$work/alive"
 ended=0
-wait "$guest" || ended=$?
-kill -KILL -- "-$guest" 2>/dev/null || true
+wait "$guest" 2>/dev/null || ended=$?
+trap '' PIPE
+echo over 2>/dev/null >&9 || true
+trap - PIPE
+in_time=true
+wait "$watchman" || in_time=false
+kill_guest
 wait "$out" "$err" || true
 
 if [ -s "$work/status" ]; then
 	read -r status <"$work/status"
 	exit "$status"
 fi
-# 137 is 128 + SIGKILL: what `timeout -k` ends with when it had to.
-if [ "$ended" = 124 ] || [ "$ended" = 137 ]; then
+if ! $in_time; then
 	say "killed the guest after $limit seconds"
 	exit 124
 fi
