@@ -20,14 +20,23 @@
 set -euo pipefail
 export LC_ALL=C
 
-# Mounts made here are nobody else's, and gone with the last process of this run.
+# Mounts made here are nobody else's and gone with this run, and so are processes. This
+# shell takes orphans' exits at once, as a good init does: podman waits for that.
 if [ -z "${ORLOP_BENCH_INSIDE:-}" ]; then
 	cd "$(dirname "$(readlink -f "$0")")/.."
 	case $* in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;; esac
 	[ "$(id -u)" = 0 ] || { echo "bench.sh: must be run as root: try sudo" >&2; exit 1; }
 	bin=${ORLOP_BIN:-${CARGO_TARGET_DIR:-target}/release}
 	[ -n "${ORLOP_BIN:-}" ] || cargo build --release --locked
-	ORLOP_BENCH_INSIDE=$(readlink -f "$bin") exec unshare --mount --propagation private bash hack/bench.sh "$@"
+	ORLOP_BENCH_INSIDE=$(readlink -f "$bin") unshare --mount --propagation private \
+		--pid --fork --mount-proc --kill-child=SIGTERM bash hack/bench.sh "$@" &
+	inside=$!
+	# unshare takes no signal but this one, upon which the shell inside gets SIGTERM.
+	trap 'kill -KILL $inside; exit 130' INT
+	trap 'kill -KILL $inside; exit 143' TERM HUP
+	status=0
+	wait $inside || status=$?
+	exit $status
 fi
 bin=$ORLOP_BENCH_INSIDE
 unset ORLOP_BENCH_INSIDE
@@ -49,19 +58,26 @@ work=$(mktemp -d "${BENCH_DIR:-/var/tmp}/orlop-bench.XXXXXX")
 export ORLOP_ROOT=$work/data ORLOP_RUN=$work/run ORLOP_LOG_ROOT=$work/logs
 orlop=$bin/orlop
 podman=()
+# Podman never removes its parent cgroup; here it goes if it came with this run.
+podman_parent=$([ -n "$(find /sys/fs/cgroup -maxdepth 2 -name libpod_parent)" ] || echo ours)
+
+remove_cgroups() {
+	find /sys/fs/cgroup -depth -type d \( -path '*/orlop-bench*' ${podman_parent:+-o -path '*/libpod_parent*'} \) \
+		-exec rmdir {} \; 2>/dev/null || true
+}
 
 # shellcheck disable=SC2317 # called by the trap below
 clean_up() {
+	# The next thing is to be done even when one is not there to be undone.
+	set +e
 	trap '' INT TERM
-	[ ! -e "$work/data" ] || "$orlop" delete pods --all --grace-period=0 --force >/dev/null 2>&1 || true
-	[ ${#podman[@]} = 0 ] || "${podman[@]}" pod rm --all --force --time 0 >/dev/null 2>&1 || true
-	local pid
-	for pid in $(ours "$work"); do kill -KILL "$pid" 2>/dev/null || true; done
+	[ ! -e "$work/data" ] || "$orlop" delete pods --all --grace-period=0 --force >/dev/null 2>&1
+	[ ${#podman[@]} = 0 ] || "${podman[@]}" pod rm --all --force --time 0 >/dev/null 2>&1
 	# Only so that the directory can be removed; one lazy call takes a whole tree.
-	umount -l "$work/many" 2>/dev/null || true
+	umount -l "$work/many" 2>/dev/null
 	while read -r _ _ _ _ point _; do printf '%b\n' "$point"; done </proc/self/mountinfo |
-		grep -F "$work/" | sort -r | while read -r point; do umount -l "$point" || true; done
-	find /sys/fs/cgroup -depth -type d -name orlop-bench -exec rmdir {} + 2>/dev/null || true
+		grep -F "$work/" | sort -r | while read -r point; do umount -l "$point"; done
+	remove_cgroups
 	rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
@@ -211,6 +227,7 @@ bench_oci() {
 	if [ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ]; then
 		oci_table "this machine's cgroup v1" 0.7
 		# crun runs only where cgroup v2 is all there is.
+		remove_cgroups
 		umount -R /sys/fs/cgroup
 		mount -t cgroup2 cgroup2 /sys/fs/cgroup
 	fi
@@ -237,6 +254,8 @@ prepare_orlop() {
 prepare_podman() {
 	podman=()
 	command -v podman >/dev/null || { echo "  podman: not installed"; return; }
+	# It leaves a lock file here whatever directory it is given for networks.
+	[ ! -d /etc/cni/net.d ] || mount -t tmpfs cni /etc/cni/net.d
 	local runtime reason
 	# The first that runs here; podman's default is crun, too.
 	for runtime in crun runc; do
@@ -295,15 +314,19 @@ orlop_up() { "$orlop" apply --wait -f "$work/pod.yaml"; }
 orlop_down() { "$orlop" delete -f "$work/pod.yaml"; }
 podman_up() { "${podman[@]}" kube play --network none "$work/pod.yaml"; }
 podman_down() { "${podman[@]}" kube down "$work/pod.yaml"; }
+# Podman before 4.4 gives ten seconds whatever the manifest says, and `kube down` has no option
+# for it: so its fastest way to the same end is timed, too.
+podman_now_up() { podman_up; }
+podman_now_down() { "${podman[@]}" pod rm --force --time 0 producer-consumer; }
 
 bench_pods() {
-	local name phase round us peer gained
+	local name phase round us gained
 	local -a engines=(orlop)
 	section "a pod of two containers that share an emptyDir"
 	make_manifest
 	prepare_orlop
 	prepare_podman
-	[ ${#podman[@]} = 0 ] || engines+=(podman)
+	[ ${#podman[@]} = 0 ] || engines+=(podman podman_now)
 	rm -f "$work"/times-*
 	wants pod || pods=1
 	for ((round = 0; round < pods; round++)); do
@@ -314,41 +337,44 @@ bench_pods() {
 			echo $(($(lines) - gained)) >"$work/gained-$name"
 			case $name in
 			orlop) pss_of containerd-shim-orlop-v2 >"$work/pss-$name" ;;
-			podman) pss_of conmon >"$work/pss-$name" ;;
+			podman*) pss_of conmon >"$work/pss-$name" ;;
 			esac
 			stopwatch "${name}_down"
 			echo "$elapsed" >>"$work/times-down-$name"
 		done
 	done
 	if wants pod; then
-		printf '  %-8s %12s %12s   (medians of %d pods, ms)\n' "" "until it runs" "deletion" "$pods"
+		printf '  %-30s %12s %12s   (medians of %d pods, ms)\n' "" "until it runs" "deletion" "$pods"
 		for name in "${engines[@]}"; do
-			printf '  %-8s %12s %12s\n' "$name" "$(milliseconds "$(median "$work/times-up-$name")")" \
+			case $name in
+			orlop) phase="orlop apply --wait, delete" ;;
+			podman) phase="podman kube play, kube down" ;;
+			*) phase="podman kube play, pod rm -ft0" ;;
+			esac
+			printf '  %-30s %12s %12s\n' "$phase" "$(milliseconds "$(median "$work/times-up-$name")")" \
 				"$(milliseconds "$(median "$work/times-down-$name")")"
 		done
 		if [ ${#podman[@]} -gt 0 ]; then
-			for phase in up down; do
-				us=$(median "$work/times-$phase-orlop") peer=$(median "$work/times-$phase-podman")
-				printf '  %s: orlop / podman = %s\n' "$phase" "$(ratio "$us" "$peer")"
-			done
+			us=$(median "$work/times-down-orlop")
+			echo "  deletion: orlop / podman = $(ratio "$us" "$(median "$work/times-down-podman")"), $(ratio "$us" "$(median "$work/times-down-podman_now")")"
 			us=$(ratio "$(median "$work/times-up-orlop")" "$(median "$work/times-up-podman")")
 			echo "  budget: orlop apply until both run < 0.1 x podman kube play: $us, $(verdict "$us" 0.1)"
 		fi
 	fi
 	if wants memory; then
-		section "memory that a pod's keepers take (PSS)"
-		for name in "${engines[@]}"; do printf '  %-8s %s\n' "$name" "$(cat "$work/pss-$name")"; done
+		section "memory that a pod's keepers take (PSS; orlop: shim and launcher, podman: conmons)"
+		for name in "${engines[@]%%_*}"; do echo "$name $(cat "$work/pss-$name")"; done | sort -u | sed 's/^/  /'
 		if [ ${#podman[@]} -gt 0 ]; then
 			echo "  orlop / podman = $(ratio "$(cut -d' ' -f1 "$work/pss-orlop")" "$(cut -d' ' -f1 "$work/pss-podman")")"
 		fi
 	fi
 	if wants mounts; then
 		section "lines gained by the host's mount table"
-		for name in "${engines[@]}"; do printf '  %-8s %s with 1 pod\n' "$name" "$(cat "$work/gained-$name")"; done
+		for name in "${engines[@]%%_*}"; do echo "$name $(cat "$work/gained-$name") with 1 pod"; done | sort -u | sed 's/^/  /'
 		gained=$(lines)
 		many_pods 20
 		gained=$(($(lines) - gained))
-		echo "  orlop    $gained with 20 pods"
+		echo "  orlop $gained with 20 pods"
 		echo "  budget: 0: $(verdict "$gained" 1)"
 		"$orlop" delete pods --all >/dev/null
 	fi
