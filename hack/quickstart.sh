@@ -62,7 +62,7 @@ finish() {
 		as_root "$orlop" delete pod "$pod" --grace-period=0 --force >/dev/null 2>&1 ||
 			printf 'quickstart: the pod may be left: %s delete pod %s --grace-period=0 --force\n' "$orlop" "$pod" >&2
 	fi
-	[ "$status" = 0 ] || printf '\nquickstart: stopped in step %d (%s)\n' "$number" "$step" >&2
+	[ "$status" = 0 ] || printf '\nquickstart: stopped in step %d (%s): the last command ended with status %d\n' "$number" "$step" "$status" >&2
 	exit "$status"
 }
 trap finish EXIT

@@ -80,7 +80,7 @@ build_tests() {
 	else
 		cargo test --locked --no-run || return
 		cargo test --locked --no-run --test '*' --message-format json 2>/dev/null |
-			sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' >"$results/executables" || return
+			sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p' >"$results/executables" || return
 	fi
 	touch "$results/built"
 }
