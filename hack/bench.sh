@@ -254,7 +254,8 @@ prepare_orlop() {
 prepare_podman() {
 	podman=()
 	command -v podman >/dev/null || { echo "  podman: not installed"; return; }
-	# It leaves a lock file here whatever directory it is given for networks.
+	# It leaves lock files in these, whatever directories it is given.
+	mount -t tmpfs shm /dev/shm
 	[ ! -d /etc/cni/net.d ] || mount -t tmpfs cni /etc/cni/net.d
 	local runtime reason
 	# The first that runs here; podman's default is crun, too.
