@@ -669,6 +669,95 @@ fn preserved_descriptors_reach_the_program_and_no_others() {
 }
 
 #[test]
+fn a_terminals_master_arrives_on_the_console_socket() {
+    let ground = Ground::new("console");
+    let script = "test -t 0 && test -t 1 && echo terminal $(stat -c %t:%T /dev/console); read line; echo got $line";
+    symlink("busybox", ground.rootfs().join("bin/test")).expect("symlink");
+    ground.configure(&["sh", "-c", script], |config| {
+        config["process"]["terminal"] = true.into()
+    });
+    let refused = ground.run();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        errors(&refused).contains("--console-socket"),
+        "{}",
+        errors(&refused)
+    );
+
+    // Engines use paths that are longer than an address can hold.
+    let deep = ground.dir.path().join("d".repeat(100));
+    fs::create_dir(&deep).expect("directory");
+    let here = File::open(&deep).expect("directory");
+    let short = format!("/proc/self/fd/{}/s", std::os::fd::AsRawFd::as_raw_fd(&here));
+    let listener = std::os::unix::net::UnixListener::bind(short).expect("bind");
+    let (bundle, socket) = (ground.bundle(), deep.join("s"));
+    let run = [
+        "run",
+        "-d",
+        "-b",
+        text(&bundle),
+        "--console-socket",
+        text(&socket),
+        &ground.id,
+    ];
+    assert_eq!(ground.call_detached(&run), 0, "{}", ground.log());
+    let (connection, _) = listener.accept().expect("accept");
+    let mut master = receive_descriptor(&connection);
+    master.write_all(b"hello\n").expect("write");
+    let mut seen = String::new();
+    let mut buffer = [0; 256];
+    while !seen.contains("got hello") {
+        let count = master.read(&mut buffer).expect("the terminal closed early");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(seen.contains("terminal 88:0"), "{seen:?}");
+}
+
+fn receive_descriptor(connection: &std::os::unix::net::UnixStream) -> File {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 128];
+    let mut parts = [std::io::IoSliceMut::new(&mut name)];
+    recvmsg(
+        connection,
+        &mut parts,
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .expect("recvmsg");
+    let mut messages = control.drain();
+    match messages.next() {
+        Some(RecvAncillaryMessage::ScmRights(mut fds)) => File::from(fds.next().expect("one")),
+        _ => panic!("no descriptor came"),
+    }
+}
+
+#[test]
+fn a_created_container_holds_nothing_of_its_callers_open() {
+    let ground = Ground::new("held");
+    ground.configure(&["true"], |_| {});
+    let bundle = ground.bundle();
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    let script = format!(
+        "exec {} --root {} create -b {} {} 7>&0 </dev/null >/dev/null 2>&1",
+        env!("CARGO_BIN_EXE_orlop-oci"),
+        ground.records().display(),
+        bundle.display(),
+        ground.id,
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).stdin(writer);
+    let mut create = shell.spawn().expect("sh");
+    drop(shell);
+    assert_eq!(status(&mut create), 0);
+    let mut reader = reader;
+    // With a copy left in the container this would wait for its start.
+    assert_eq!(reader.read(&mut [0]).expect("read"), 0);
+    assert_eq!(ground.state()["status"], "created");
+}
+
+#[test]
 fn a_root_with_hostile_links_is_never_left() {
     let ground = Ground::new("links");
     let victim = ground.dir.path().join("victim");
