@@ -228,7 +228,8 @@ mod tests {
     fn apply(store: &Store, manifest: &Value) -> Result<Applied, StoreError> {
         let mut wanted: Pod = serde_json::from_value(manifest.clone()).unwrap();
         wanted.spec.as_mut().unwrap().restart_policy = Some("Always".into());
-        store.apply_pod(wanted, manifest)
+        let applied = store.apply_pods(vec![wanted])?;
+        Ok(applied.into_iter().next().expect("one pod"))
     }
 
     #[test]

@@ -331,8 +331,11 @@ impl PodRow {
             name: self.name.clone(),
             source,
         };
-        let mut pod: Pod = serde_json::from_str(&self.object).map_err(unreadable)?;
-        let status = self.status.as_deref().map(serde_json::from_str);
+        let mut pod: Pod = serde_json::from_slice(self.object.as_bytes()).map_err(unreadable)?;
+        let status = self
+            .status
+            .as_deref()
+            .map(|status| serde_json::from_slice(status.as_bytes()));
         pod.status = status.transpose().map_err(unreadable)?;
         let deletion = self.deletion.as_deref().map(str::parse).transpose();
         let deletion: Option<Timestamp> =

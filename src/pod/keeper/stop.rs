@@ -61,7 +61,7 @@ impl Keeper {
         let wanted = container
             .stop_signal
             .as_deref()
-            .and_then(|name| signal::parse(name));
+            .and_then(signal::parse);
         // One that has ended meanwhile needs no signal.
         let _ = pidfd::send_signal(&*running.pidfd, wanted.unwrap_or(TERM));
         let path = format!("spec.containers{{{}}}", container.name);
