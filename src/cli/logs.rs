@@ -15,6 +15,7 @@ use rustix::fs::inotify;
 use super::{Machine, choose_container, pod_name};
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::logs;
+use crate::pod::status::BACK_OFF;
 
 /// `orlop logs` on the command line.
 #[derive(Args, Debug)]
@@ -165,11 +166,12 @@ fn follow(
 }
 
 fn has_ended(status: &ContainerStatus, attempt: u32) -> bool {
-    let terminated = status
-        .state
-        .as_ref()
-        .is_some_and(|state| state.terminated.is_some());
-    terminated || u32::try_from(status.restart_count).is_ok_and(|count| count > attempt)
+    let ended = status.state.as_ref().is_some_and(|state| {
+        let waiting = state.waiting.as_ref();
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        state.terminated.is_some() || reason == Some(BACK_OFF)
+    });
+    ended || u32::try_from(status.restart_count).is_ok_and(|count| count > attempt)
 }
 
 fn watch(file: &Path) -> io::Result<OwnedFd> {

@@ -434,10 +434,8 @@ impl Keeper {
             return;
         };
         let container = &mut self.containers[index];
-        container.begun = true;
-        container.state = State::Starting;
         let id = start::new_id();
-        container.id = Some(id.clone());
+        container.begin(id.clone());
         let metadata = &self.pod.metadata;
         let start = Start {
             launcher: Rc::clone(&self.launcher),
