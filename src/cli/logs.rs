@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 
-use super::{Machine, choose_container, pod_name};
+use super::{Machine, choose_container, pod_name, print};
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::logs;
 use crate::pod::status::BACK_OFF;
@@ -52,10 +52,10 @@ pub fn run(args: &LogsArgs, machine: &Machine) -> Result<ExitCode> {
         let waits = status(&pod, &container)
             .and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
         let reason = waits.unwrap_or_else(|| "ContainerCreating".to_owned());
-        eprintln!(
+        print::note(format_args!(
             "Error from server (BadRequest): container {container:?} in pod {name:?} is waiting \
              to start: {reason}"
-        );
+        ));
         return Ok(ExitCode::FAILURE);
     };
     let mut printer = Printer {

@@ -239,6 +239,106 @@ fn reconcile_has_nothing_to_say_about_a_pod_that_runs() {
 }
 
 #[test]
+fn a_reader_that_goes_away_stops_nothing() {
+    let machine = Machine::new();
+    let file = machine.path("pod.yaml");
+    let second = pod(&json!({"containers": [idle("c")]})).replace("\"web\"", "\"two\"");
+    let first = pod(&json!({"containers": [idle("c")]}));
+    fs::write(&file, format!("{first}\n---\n{second}")).expect("write");
+    let file = path(&file);
+    let run = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        drop(reader);
+        let mut command = machine.command(arguments);
+        let errors = writer.try_clone().expect("dup");
+        command.stdout(writer).stderr(errors);
+        let status = command.status().expect("run");
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    };
+    run(&["apply", "--wait", "-f", file]);
+    for name in ["web", "two"] {
+        assert_eq!(machine.pod(name)["status"]["phase"], "Running");
+    }
+    for arguments in [
+        ["get", "pods"].as_slice(),
+        &["get", "pods", "-o", "yaml"],
+        &["describe", "pods"],
+        &["logs", "web"],
+        &["image", "ls"],
+        &["version"],
+        &["doctor"],
+        &["exec", "web", "--", "true"],
+        &["delete", "-f", file, "--force"],
+    ] {
+        run(arguments);
+    }
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn what_may_change_in_a_running_pod_is_changed_and_the_rest_refused() {
+    let machine = Machine::new();
+    let mut manifest: Value =
+        serde_json::from_str(&pod(&json!({"containers": [idle("c")]}))).expect("JSON");
+    machine.run_pod(&manifest.to_string());
+    let uid = machine.uid("web");
+    manifest["metadata"]["labels"] = json!({"app": "new"});
+    let said = machine.orlop_with(["apply", "-f", "-"], &manifest.to_string());
+    assert_eq!(said.ok(), "pod/web configured\n");
+    assert_eq!(machine.pod("web")["metadata"]["labels"]["app"], "new");
+
+    manifest["spec"]["containers"][0]["command"] = json!(["/bin/true"]);
+    manifest["metadata"]["labels"] = json!({"app": "newer"});
+    let refused = machine
+        .orlop_with(["apply", "-f", "-"], &manifest.to_string())
+        .refused();
+    assert!(
+        refused.contains("\"web\"") && refused.contains("spec.containers[0].command"),
+        "{refused}"
+    );
+    let web = machine.pod("web");
+    assert_eq!(
+        web["metadata"]["labels"]["app"], "new",
+        "nothing of it was taken"
+    );
+    assert_eq!(
+        (&web["metadata"]["uid"], &web["status"]["phase"]),
+        (&json!(uid), &json!("Running"))
+    );
+    assert_eq!(row(&machine)[3], "0");
+}
+
+#[test]
+fn the_hosts_table_of_mounts_knows_nothing_of_many_pods() {
+    let machine = Machine::new();
+    let host = machine.path("host");
+    let table = || fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let before = table();
+    let mut c = idle("c");
+    c["volumeMounts"] = json!([
+        {"name": "disk", "mountPath": "/disk"},
+        {"name": "memory", "mountPath": "/memory"},
+        {"name": "host", "mountPath": "/host"},
+    ]);
+    let spec = json!({"containers": [c], "volumes": [
+        {"name": "disk", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "host", "hostPath": {"path": host, "type": "DirectoryOrCreate"}},
+    ]});
+    let manifests: Vec<String> = (0..20)
+        .map(|number| pod(&spec).replace("\"web\"", &format!("\"web-{number}\"")))
+        .collect();
+    machine.run_pod(&manifests.join("\n---\n"));
+    assert_eq!(table(), before);
+    let running = machine.orlop(["get", "pods", "--no-headers"]).ok();
+    assert_eq!(running.matches(" 1/1 ").count(), 20, "{running}");
+    machine.orlop(["delete", "pods", "--all", "--force"]).ok();
+    machine.assert_nothing_is_left();
+    assert_eq!(table(), before);
+    assert!(host.is_dir());
+}
+
+#[test]
 fn roots_may_have_long_paths() {
     let mut machine = Machine::bare();
     let deep = machine.path(&format!("{}/{}", "a".repeat(80), "b".repeat(80)));

@@ -117,7 +117,7 @@ fn the_images_user_directory_and_variables_hold_where_the_manifest_is_silent() {
 #[test]
 fn variables_refer_to_those_before_them_and_keep_their_order() {
     let machine = Machine::new();
-    let mut c = container("c", "echo \"$0|$1\"; env");
+    let mut c = container("c", "echo \"$0|$1\"; tr '\\0' '\\n' < /proc/self/environ");
     c["args"] = json!(["$(B) $(C) $(NONE)", "$$(A) $(E)"]);
     c["env"] = json!([
         {"name": "ZULU", "value": "1"},
@@ -264,7 +264,6 @@ fn limits_are_those_of_the_containers_control_group() {
 fn a_container_that_takes_more_memory_than_its_limit_is_killed() {
     let machine = Machine::new();
     let limits = json!({"resources": {"limits": {"memory": "16Mi"}}});
-    // A tmpfs page counts as memory of the group that wrote it.
     let script = "exec tail -c 100000000 /dev/zero";
     let spec =
         json!({"restartPolicy": "Never", "containers": [with(container("c", script), &limits)]});
