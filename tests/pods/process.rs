@@ -117,7 +117,7 @@ fn the_images_user_directory_and_variables_hold_where_the_manifest_is_silent() {
 #[test]
 fn variables_refer_to_those_before_them_and_keep_their_order() {
     let machine = Machine::new();
-    let mut c = container("c", "echo \"$0|$1\"; tr '\\0' '\\n' < /proc/self/environ");
+    let mut c = container("c", "echo \"$0|$1\"; tr '\\0' '\\n' < /proc/1/environ");
     c["args"] = json!(["$(B) $(C) $(NONE)", "$$(A) $(E)"]);
     c["env"] = json!([
         {"name": "ZULU", "value": "1"},

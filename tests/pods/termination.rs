@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::Machine;
-use crate::support::{container, idle, pod, row, with};
+use crate::support::{container, idle, pod, row, until, with};
 
 /// Ends some time after SIGTERM, with a word on the host.
 const SLOW: &str = "trap 'sleep 2; echo bye > /host/bye; exit 0' TERM; while :; do sleep 0.1; done";
@@ -110,9 +110,9 @@ fn a_pod_that_is_not_waited_for_ends_by_itself() {
         .ok();
     assert_eq!(said, "pod \"web\" deleted from default namespace\n");
     assert_eq!(row(&machine)[1..3], ["1/1", "Terminating"]);
-    let page = machine.orlop(["describe", "pod", "web"]).ok();
-    assert!(page.contains("Terminating (lasts"), "{page}");
-    assert!(page.contains("Stopping container c"), "{page}");
+    until(&machine, &["describe", "pod", "web"], |page| {
+        page.contains("Terminating (lasts") && page.contains("Stopping container c")
+    });
     let refused = machine.orlop_with(
         ["apply", "-f", "-"],
         &pod(&json!({"containers": [idle("c")]})),
