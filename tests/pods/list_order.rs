@@ -55,7 +55,11 @@ fn a_consumer_finds_what_the_producer_wrote_on_a_busy_machine() {
     std::thread::scope(|scope| {
         let _over = Over(&over);
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         consume_again_and_again();
     });

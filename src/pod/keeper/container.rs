@@ -217,7 +217,7 @@ impl Container {
             last_state: Some(
                 self.last
                     .clone()
-                    .map_or_else(ContainerState::default, |last| status::terminated(last)),
+                    .map_or_else(ContainerState::default, status::terminated),
             ),
             ..ContainerStatus::default()
         }
