@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::Machine;
+use super::{Machine, print};
 use crate::kube::manifest::{Object, Source, load_into};
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::repair;
@@ -58,6 +58,8 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
     let pods: Vec<Pod> = pods.collect();
     let machine = Machine::open(roots)?;
     let mut started = Vec::with_capacity(pods.len());
+    // What cannot be told must not keep the next pod from being started.
+    let mut told = Ok(());
     for applied in machine.store.apply_pods(pods)? {
         let pod = applied.pod();
         let ready = match applied {
@@ -73,13 +75,15 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
             }
             Applied::Unchanged(_) => None,
         };
-        println!(
-            "pod/{} {}",
+        let said = print::say(format_args!(
+            "pod/{} {}\n",
             pod.metadata.name.as_deref().unwrap_or_default(),
             applied.word()
-        );
+        ));
+        told = told.and(said);
         started.push((pod.clone(), ready));
     }
+    told?;
     if args.wait {
         let deadline = Instant::now() + Duration::from_secs(args.timeout);
         for (pod, ready) in started {

@@ -9,7 +9,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Machine;
-use super::print::{Answer, Selection};
+use super::print::{self, Answer, Selection};
 use crate::kube::manifest::{Source, load_into};
 use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
@@ -73,23 +73,26 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
         }
     }
     if pods.is_empty() && !answer.failed {
-        println!("No resources found");
+        print::say(format_args!("No resources found\n"))?;
     }
     if args.force && !pods.is_empty() {
-        eprintln!(
+        print::note(format_args!(
             "Warning: Immediate deletion does not give the containers time to end by themselves."
-        );
+        ));
     }
     let mut stopping = Vec::with_capacity(pods.len());
+    // What cannot be told must not keep the next pod from being stopped.
+    let mut told = Ok(());
     for pod in &pods {
         stopping.push(begin(machine, pod, grace)?);
         let metadata = &pod.metadata;
-        println!(
-            "pod {:?} {}deleted from {} namespace",
+        let said = print::say(format_args!(
+            "pod {:?} {}deleted from {} namespace\n",
             metadata.name.as_deref().unwrap_or_default(),
             if args.force { "force " } else { "" },
             metadata.namespace.as_deref().unwrap_or_default()
-        );
+        ));
+        told = told.and(said);
     }
     if args.wait {
         for (pod, keeper) in pods.iter().zip(stopping) {
@@ -102,6 +105,7 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
             repair::start_sweeper(&machine.roots)?;
         }
     }
+    told?;
     answer.say()
 }
 

@@ -3,11 +3,13 @@
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use rustix::fs::statfs;
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MountAttrFlags, fsopen};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
+use super::print;
 use crate::storage::roots::Roots;
 use crate::sys::cgroup::Cgroups;
 use crate::sys::mount;
@@ -25,7 +27,10 @@ use Finding::{Broken, Fine, Lacking};
 
 /// Prints one line for each thing that pods need. Fails when pods cannot run at
 /// all.
-pub fn run(roots: &Roots) -> ExitCode {
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(roots: &Roots) -> Result<ExitCode> {
     let checks: [(&str, Finding); 9] = [
         ("user", user()),
         ("kernel", kernel()),
@@ -53,9 +58,9 @@ pub fn run(roots: &Roots) -> ExitCode {
                 ("BROKEN", text)
             }
         };
-        println!("{mark:<6}  {name:<20}  {text}");
+        print::say(format_args!("{mark:<6}  {name:<20}  {text}\n"))?;
     }
-    code
+    Ok(code)
 }
 
 fn user() -> Finding {

@@ -15,7 +15,7 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::isatty;
 
-use super::{Machine, choose_container, pod_name};
+use super::{Machine, choose_container, pod_name, print};
 use crate::pod::control::{Client, Exec, Reply, Request};
 use crate::sys::terminal::{self, RawMode};
 
@@ -63,7 +63,9 @@ pub fn run(args: ExecArgs, machine: &Machine) -> Result<ExitCode> {
     let keeper = keeper.with_context(|| format!("pod {name:?} does not run: try again"))?;
     let interactive = args.tty && isatty(io::stdin());
     if args.tty && !interactive {
-        eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
+        print::note(format_args!(
+            "Unable to use a TTY - input is not a terminal or the right kind of file"
+        ));
     }
     let request = Request::Exec(Exec {
         container,
@@ -77,7 +79,7 @@ pub fn run(args: ExecArgs, machine: &Machine) -> Result<ExitCode> {
         with_pipes(&keeper, &request, args.stdin)?
     };
     if code != 0 {
-        eprintln!("command terminated with exit code {code}");
+        print::note(format_args!("command terminated with exit code {code}"));
     }
     // An exit code has eight bits.
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))

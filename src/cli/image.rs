@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
+use super::print;
 use crate::image::{Image, ImageStore, Progress, Reference, RootFsConfig, familiar};
 
 /// Columns are this far apart, as kubectl has them.
@@ -82,13 +83,14 @@ struct RmArgs {
 /// with the other images, prints its errors itself and ends with exit code 1.
 pub fn run(args: &ImageArgs, images_dir: &Path) -> anyhow::Result<ExitCode> {
     let store = ImageStore::open(images_dir)?;
-    let mut out = std::io::stdout().lock();
-    match &args.command {
-        ImageCommand::Import(args) => import(&store, args, &mut out)?,
-        ImageCommand::Ls(args) => list(&store, args, &mut out)?,
-        ImageCommand::Rm(args) => return remove(&store, args, &mut out),
-    }
-    Ok(ExitCode::SUCCESS)
+    let mut out = Vec::new();
+    let code = match &args.command {
+        ImageCommand::Import(args) => import(&store, args, &mut out).map(|()| ExitCode::SUCCESS),
+        ImageCommand::Ls(args) => list(&store, args, &mut out).map(|()| ExitCode::SUCCESS),
+        ImageCommand::Rm(args) => remove(&store, args, &mut out),
+    };
+    print::say(format_args!("{}", String::from_utf8_lossy(&out)))?;
+    code
 }
 
 fn import(store: &ImageStore, args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<()> {
@@ -236,7 +238,7 @@ fn remove(store: &ImageStore, args: &RmArgs, out: &mut impl Write) -> anyhow::Re
                 }
             }
             Err(error) => {
-                eprintln!("error: {:#}", anyhow::Error::from(error));
+                print::note(format_args!("error: {:#}", anyhow::Error::from(error)));
                 code = ExitCode::FAILURE;
             }
         }

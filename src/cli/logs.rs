@@ -12,9 +12,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 
-use super::{Machine, choose_container, pod_name};
+use super::{Machine, choose_container, pod_name, print};
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::logs;
+use crate::pod::status::BACK_OFF;
 
 /// `orlop logs` on the command line.
 #[derive(Args, Debug)]
@@ -51,10 +52,10 @@ pub fn run(args: &LogsArgs, machine: &Machine) -> Result<ExitCode> {
         let waits = status(&pod, &container)
             .and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
         let reason = waits.unwrap_or_else(|| "ContainerCreating".to_owned());
-        eprintln!(
+        print::note(format_args!(
             "Error from server (BadRequest): container {container:?} in pod {name:?} is waiting \
              to start: {reason}"
-        );
+        ));
         return Ok(ExitCode::FAILURE);
     };
     let mut printer = Printer {
@@ -165,11 +166,12 @@ fn follow(
 }
 
 fn has_ended(status: &ContainerStatus, attempt: u32) -> bool {
-    let terminated = status
-        .state
-        .as_ref()
-        .is_some_and(|state| state.terminated.is_some());
-    terminated || u32::try_from(status.restart_count).is_ok_and(|count| count > attempt)
+    let ended = status.state.as_ref().is_some_and(|state| {
+        let waiting = state.waiting.as_ref();
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        state.terminated.is_some() || reason == Some(BACK_OFF)
+    });
+    ended || u32::try_from(status.restart_count).is_ok_and(|count| count > attempt)
 }
 
 fn watch(file: &Path) -> io::Result<OwnedFd> {

@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", print::error_line(&error));
+            print::note(format_args!("{}", print::error_line(&error)));
             ExitCode::FAILURE
         }
     }
@@ -141,9 +141,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             image::run(&args, &roots.images())
         }
         Verb::Reconcile => reconcile::run(&roots),
-        Verb::Doctor => Ok(doctor::run(&roots)),
+        Verb::Doctor => doctor::run(&roots),
         Verb::Version => {
-            println!("orlop {}", env!("CARGO_PKG_VERSION"));
+            print::say(format_args!("orlop {}\n", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -161,7 +161,7 @@ impl Machine {
         let machine = Self::open_as_it_is(roots)?;
         let report = repair::repair(&machine.roots, &machine.store, Scope::Interrupted)?;
         for failure in report.failures {
-            eprintln!("warning: {failure:#}");
+            print::note(format_args!("warning: {failure:#}"));
         }
         if crate::pod::cleanup::has_trash(roots)? {
             repair::start_sweeper(roots)?;
@@ -228,7 +228,10 @@ fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
         None => {
             let first = names.first().context("the pod has no containers")?;
             if names.len() > 1 {
-                eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
+                print::note(format_args!(
+                    "Defaulted container {first:?} out of: {}",
+                    names.join(", ")
+                ));
             }
             Ok((*first).to_owned())
         }

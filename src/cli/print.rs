@@ -1,6 +1,7 @@
 //! What kubectl's users know by heart: tables, pages, YAML, JSON, and the
 //! words of its errors.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -128,21 +129,33 @@ impl Answer {
     /// # Errors
     /// Those of writing to standard output.
     pub fn say(&self) -> anyhow::Result<std::process::ExitCode> {
-        let mut stdout = io::stdout().lock();
-        match stdout
-            .write_all(self.out.as_bytes())
-            .and_then(|()| stdout.flush())
-        {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(anyhow::Error::new(error).context("cannot write to standard output"));
-            }
-            _ => {}
-        }
+        say(format_args!("{}", self.out))?;
         for line in &self.errors {
-            eprintln!("{line}");
+            note(format_args!("{line}"));
         }
         Ok(u8::from(self.failed).into())
     }
+}
+
+/// Writes to standard output. A reader that has gone away
+/// (`orlop get pods | head -1`) is no error, and stops nothing.
+///
+/// # Errors
+/// Any other reason why it cannot be written.
+pub fn say(text: fmt::Arguments) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to standard output"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error, as far as somebody reads it: there is no
+/// other place to tell about it.
+pub fn note(line: fmt::Arguments) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The last line of a command that failed: kubectl's words where kubectl

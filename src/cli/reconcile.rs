@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::Machine;
+use super::{Machine, print};
 use crate::pod::cleanup;
 use crate::pod::repair::{self, Scope};
 use crate::storage::roots::Roots;
@@ -20,17 +20,17 @@ pub fn run(roots: &Roots) -> Result<ExitCode> {
     let machine = Machine::open_as_it_is(roots)?;
     let report = repair::repair(roots, &machine.store, Scope::All)?;
     for name in &report.started {
-        println!("pod/{name} started");
+        print::say(format_args!("pod/{name} started\n"))?;
     }
     for name in &report.removed {
-        println!("pod/{name} removed");
+        print::say(format_args!("pod/{name} removed\n"))?;
     }
     for failure in &report.failures {
-        eprintln!("error: {failure:#}");
+        print::note(format_args!("error: {failure:#}"));
     }
     let swept = cleanup::sweep(roots);
     if let Err(error) = &swept {
-        eprintln!("error: {error:#}");
+        print::note(format_args!("error: {error:#}"));
     }
     Ok(u8::from(!report.failures.is_empty() || swept.is_err()).into())
 }

@@ -81,7 +81,7 @@ impl Client {
     /// # Errors
     /// What connect(2) says beyond that nobody listens.
     pub fn connect(home: &Home) -> io::Result<Option<Self>> {
-        match UnixStream::connect(home.socket()) {
+        match socket::connect(&home.socket()) {
             Ok(stream) => Ok(Some(Self { stream })),
             Err(error)
                 if matches!(

@@ -11,6 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::kube::qos;
 
+/// Why a container waits that ended too often to be restarted at once.
+pub const BACK_OFF: &str = "CrashLoopBackOff";
+
 /// A state in which a container waits for `reason`.
 #[must_use]
 pub fn waiting(reason: &str, message: Option<String>) -> ContainerState {

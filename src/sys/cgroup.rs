@@ -175,6 +175,32 @@ impl Cgroups {
         Ok(found)
     }
 
+    /// True when the kernel has killed a process of `group` because memory ran
+    /// out (`oom_kill` in `memory.events` on v2, in `memory.oom_control` on v1).
+    ///
+    /// # Errors
+    /// What read(2) says; in a group that does not exist nothing was killed.
+    pub fn ran_out_of_memory(&self, group: &str) -> io::Result<bool> {
+        let (hierarchy, name) = if self.unified {
+            (Some(&self.tracking), "memory.events")
+        } else {
+            let memory = self
+                .all
+                .iter()
+                .find(|path| controllers(path).any(|controller| controller == "memory"));
+            (memory, "memory.oom_control")
+        };
+        let Some(hierarchy) = hierarchy else {
+            return Ok(false);
+        };
+        let text = match std::fs::read_to_string(beneath(hierarchy, group).join(name)) {
+            Err(error) if is_gone(&error) => return Ok(false),
+            text => text?,
+        };
+        let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(kills.is_some_and(|count| count.trim() != "0"))
+    }
+
     /// Names of the groups directly below `group`, in all hierarchies.
     ///
     /// # Errors

@@ -6,7 +6,9 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -32,6 +34,33 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         SocketFlags::CLOEXEC,
         None,
     )?)
+}
+
+/// Makes a socket at `path` and listens on it. The path may be longer than the
+/// 107 bytes that a socket's address takes.
+///
+/// # Errors
+/// What open(2) says of the directory, or bind(2).
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    let (_directory, short) = shorten(path)?;
+    UnixListener::bind(short)
+}
+
+/// Connects to the socket at `path`, however long that is.
+///
+/// # Errors
+/// What open(2) says of the directory, or connect(2).
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (_directory, short) = shorten(path)?;
+    UnixStream::connect(short)
+}
+
+/// The same place through a descriptor of its directory, as long as that is open.
+fn shorten(path: &Path) -> io::Result<(std::fs::File, PathBuf)> {
+    let directory = std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().unwrap_or_default();
+    let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    Ok((directory, short))
 }
 
 /// A message as it arrived: its bytes and the descriptors that came with it.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::Backoff;
-use crate::pod::status;
+use crate::pod::status::{self, BACK_OFF};
 
 /// A container's place in its life.
 pub(super) enum State {
@@ -50,6 +50,8 @@ pub(super) struct Container {
     pub(super) replace: bool,
     /// True once the keeper has begun to start it for the first time.
     pub(super) begun: bool,
+    /// True when its next start is a restart that was not counted yet.
+    restarting: bool,
     restart_backoff: Backoff,
     image_backoff: Backoff,
 }
@@ -72,6 +74,7 @@ impl Container {
             stop_signal: None,
             begun: false,
             replace: false,
+            restarting: false,
             restart_backoff: Backoff::restarts(),
             image_backoff: Backoff::images(),
         }
@@ -105,9 +108,20 @@ impl Container {
                 self.state = State::Ended(ended);
             } else {
                 self.last = Some(ended);
-                self.restarts += 1;
+                self.restarting = true;
             }
+        } else if let Some(waiting) = state.waiting {
+            self.restarting = waiting.reason.as_deref() == Some(BACK_OFF);
         }
+    }
+
+    /// Its next start begins, under this id. A restart counts from here on: a
+    /// container that waits for one has not been restarted yet.
+    pub(super) fn begin(&mut self, id: String) {
+        self.begun = true;
+        self.state = State::Starting;
+        self.id = Some(id);
+        self.restarts += u32::from(std::mem::take(&mut self.restarting));
     }
 
     /// When the container wants to be started, if it waits for a time.
@@ -141,7 +155,7 @@ impl Container {
             return None;
         }
         self.last = Some(ended);
-        self.restarts += 1;
+        self.restarting = true;
         if replace || self.restart_backoff.recovered_after(run) {
             self.restart_backoff = Backoff::restarts();
         }
@@ -162,7 +176,7 @@ impl Container {
             full_name(pod)
         ));
         self.state = State::Waiting {
-            reason: "CrashLoopBackOff",
+            reason: BACK_OFF,
             message,
             due,
         };

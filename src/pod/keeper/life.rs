@@ -31,10 +31,8 @@ impl Keeper {
             return;
         };
         let container = &mut self.containers[index];
-        container.begun = true;
-        container.state = State::Starting;
         let id = start::new_id();
-        container.id = Some(id.clone());
+        container.begin(id.clone());
         let metadata = &self.pod.metadata;
         let start = Start {
             launcher: Rc::clone(&self.launcher),
@@ -168,10 +166,22 @@ impl Keeper {
                 Some(format!("cannot tell how the container ended: {error}")),
             ),
         };
+        let group = container
+            .id
+            .as_ref()
+            .map(|id| self.home.container_cgroup(id));
+        // A group that tells nothing leaves the exit code to speak for itself.
+        let out_of_memory =
+            group.is_some_and(|group| self.cgroups.ran_out_of_memory(&group).unwrap_or(false));
+        let reason = match exit_code {
+            _ if out_of_memory => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        };
         let ended = ContainerStateTerminated {
             container_id: container.id.as_ref().map(|id| format!("orlop://{id}")),
             exit_code,
-            reason: Some(if exit_code == 0 { "Completed" } else { "Error" }.to_owned()),
+            reason: Some(reason.to_owned()),
             message,
             started_at: since,
             finished_at: Some(Time(Timestamp::now())),

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener as StdListener;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,21 +23,8 @@ use crate::sys::{readable, socket};
 
 /// Makes the socket on which the keeper listens, for its own user only.
 pub(super) fn listen(home: &Home) -> io::Result<UnixListener> {
-    // A path may be longer than what a socket's address takes; one through the
-    // directory's descriptor is not.
-    let directory = std::fs::File::open(home.run())?;
-    let name = home.socket();
-    let name = name
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let path = format!(
-        "/proc/self/fd/{}/{name}",
-        std::os::fd::AsRawFd::as_raw_fd(&directory)
-    );
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = StdListener::bind(path);
+    let listener = socket::listen(&home.socket());
     rustix::process::umask(mask);
     let listener = listener?;
     listener.set_nonblocking(true)?;

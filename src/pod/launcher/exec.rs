@@ -75,7 +75,7 @@ struct Console {
 impl Console {
     fn listen(home: &Home) -> Result<Self> {
         let path = home.run().join(format!("console-{}", std::process::id()));
-        let listener = UnixListener::bind(&path).context("cannot make a console socket")?;
+        let listener = socket::listen(&path).context("cannot make a console socket")?;
         Ok(Self { listener, path })
     }
 

@@ -1,0 +1,86 @@
+//! Pods and the images that they run.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{Machine, busybox_archive, path};
+use crate::support::{idle, pod, row, status, until};
+
+#[test]
+fn a_pod_whose_image_is_missing_starts_once_it_is_imported() {
+    let machine = Machine::bare();
+    let file = machine.path("busybox.tar");
+    fs::write(&file, busybox_archive()).expect("write");
+    let mut never = idle("never");
+    never["imagePullPolicy"] = json!("Never");
+    let spec = json!({"containers": [idle("pull"), never]});
+    machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+    machine.wait_for("web", |pod| {
+        ["pull", "never"]
+            .iter()
+            .all(|name| status(pod, name)["state"]["waiting"]["reason"] != "ContainerCreating")
+            && !status(pod, "never").is_null()
+    });
+    let web = machine.pod("web");
+    let waiting = |name: &str| status(&web, name)["state"]["waiting"].clone();
+    assert_eq!(waiting("pull")["reason"], "ErrImagePull");
+    let message = waiting("pull")["message"]
+        .as_str()
+        .expect("a message")
+        .to_owned();
+    assert!(message.contains("orlop image import"), "{message}");
+    assert_eq!(waiting("never")["reason"], "ErrImageNeverPull");
+    assert_eq!(
+        waiting("never")["message"],
+        "Container image \"busybox\" is not present with pull policy of Never"
+    );
+    let shown = row(&machine);
+    assert_eq!(shown[1], "0/2");
+    assert!(
+        ["ErrImagePull", "ErrImageNeverPull"].contains(&shown[2].as_str()),
+        "{shown:?}"
+    );
+    let page = machine.orlop(["describe", "pod", "web"]).ok();
+    for event in ["Error: ErrImagePull", "Error: ErrImageNeverPull", &message] {
+        assert!(page.contains(event), "{event}\n{page}");
+    }
+    let logs = machine.orlop(["logs", "web", "never"]).refused();
+    assert!(
+        logs.contains("is waiting to start: ErrImageNeverPull"),
+        "{logs}"
+    );
+
+    machine
+        .orlop(["image", "import", path(&file), "busybox"])
+        .ok();
+    machine.wait_for("web", |pod| {
+        ["pull", "never"]
+            .iter()
+            .all(|name| status(pod, name)["ready"] == true)
+    });
+    assert_eq!(row(&machine)[1..4], ["2/2", "Running", "0"]);
+    until(&machine, &["describe", "pod", "web"], |page| {
+        page.contains("Started container never")
+    });
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let machine = Machine::new();
+    machine.run_pod(&pod(&json!({"containers": [idle("c")]})));
+    let refused = machine.orlop(["image", "rm", "busybox"]).refused();
+    assert!(
+        refused.contains("is in use by a running container"),
+        "{refused}"
+    );
+    assert!(machine.orlop(["image", "ls"]).ok().contains("busybox"));
+    assert_eq!(machine.sh("web", "c", "echo well"), "well\n");
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+    let removed = machine.orlop(["image", "rm", "busybox"]).ok();
+    assert!(
+        removed.starts_with("image/busybox:latest removed"),
+        "{removed}"
+    );
+    assert!(!machine.orlop(["image", "ls"]).ok().contains("busybox"));
+}
