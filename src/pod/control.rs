@@ -4,9 +4,11 @@
 //! One connection carries one request; the keeper answers with one message or
 //! more and closes.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
@@ -18,10 +20,13 @@ use crate::sys::socket;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Stop the pod and remove it: its deletion is recorded in the store.
-    /// Answered with [`Reply::Gone`].
+    /// A client that waits is answered with [`Reply::Gone`]. A pod that is being
+    /// stopped already is stopped earlier at most.
     Stop {
         /// Seconds between SIGTERM and SIGKILL.
         grace: u32,
+        /// False when nobody waits for the end.
+        wait: bool,
     },
     /// Run a process in a container. Descriptors: its stdin, stdout and stderr,
     /// unless it gets a terminal. Answered with [`Reply::Started`] and
@@ -79,7 +84,15 @@ impl Client {
     /// # Errors
     /// What connect(2) says beyond that nobody listens.
     pub fn connect(home: &Home) -> io::Result<Option<Self>> {
-        match UnixStream::connect(home.socket()) {
+        // A path may be longer than what a socket's address takes; one through the
+        // directory's descriptor is not.
+        let connect = || {
+            let directory = File::open(home.run())?;
+            let through = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+            let socket = home.socket();
+            UnixStream::connect(through.join(socket.file_name().unwrap_or_default()))
+        };
+        match connect() {
             Ok(stream) => Ok(Some(Self { stream })),
             Err(error)
                 if matches!(

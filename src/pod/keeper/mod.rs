@@ -32,11 +32,12 @@ use self::container::{Container, Running, State, full_name, restart_policy};
 use self::serve::Watchers;
 use self::start::{Start, StartError, Started};
 use self::stop::Stopping;
+use super::control::Client;
 use super::home::Home;
 use super::lock::Lock;
 use super::protocol::{FailureKind, Order, SandboxOrder};
 use super::status::{Facts, status};
-use super::{cleanup, launcher};
+use super::{cleanup, launcher, repair};
 use crate::storage::events::{Event as Happening, EventType};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
@@ -45,6 +46,9 @@ use crate::sys::{pidfd, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a keeper that finds its pod taken waits before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What the loop learns.
 enum Event {
@@ -62,7 +66,7 @@ enum Event {
     /// Somebody wants the pod to be stopped and removed.
     Stop {
         grace: Duration,
-        done: serve::Connection,
+        done: Option<serve::Connection>,
     },
 }
 
@@ -118,7 +122,7 @@ struct Keeper {
 /// event of the pod.
 pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     let home = Home::new(roots, uid);
-    let Some(lock) = Lock::try_take(&home).context("cannot take the pod's lock")? else {
+    let Some(lock) = take_up(&home)? else {
         return Ok(());
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
@@ -180,6 +184,24 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             }
             cleanup::sweep(roots)
         }
+    }
+}
+
+/// Takes the pod's lock, or returns `None` when another keeper has it and
+/// listens. Somebody else who has it only looks at the pod, or cleans up after
+/// it, and is waited for: nobody but this keeper may come to start the pod.
+fn take_up(home: &Home) -> Result<Option<Lock>> {
+    loop {
+        if let Some(lock) = Lock::try_take(home).context("cannot take the pod's lock")? {
+            return Ok(Some(lock));
+        }
+        if Client::connect(home)
+            .context("cannot reach the pod's other keeper")?
+            .is_some()
+        {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -279,6 +301,15 @@ impl Keeper {
 
     async fn keep(&mut self, mut inbox: mpsc::UnboundedReceiver<Event>) -> Result<End> {
         let mut children = signal(SignalKind::child())?;
+        if self.recorded.is_some() {
+            // Recorded first: what was interrupted is known by what it left.
+            self.record()?;
+            for container in &self.containers {
+                cleanup::discard_starts(&self.home, &container.name)
+                    .context("cannot clear what an earlier keeper left away")?;
+            }
+            self.sweep();
+        }
         loop {
             self.advance().await;
             self.record()?;
@@ -470,7 +501,7 @@ impl Keeper {
             } => self.start_failed(index, error).await,
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
-            Event::Stop { grace, done } => self.stop(grace, Some(done)),
+            Event::Stop { grace, done } => self.stop(grace, done),
             Event::LauncherEnded => {}
         }
     }
@@ -608,6 +639,9 @@ impl Keeper {
             self.happened(EventType::Warning, &path, "FailedKillPod", message);
         }
         let stopping = self.stopping.is_some();
+        if !stopping {
+            self.sweep();
+        }
         let delay = self.containers[index].ended(&self.pod, ended, stopping);
         if delay.is_some() {
             let message = format!(
@@ -631,6 +665,15 @@ impl Keeper {
         // Nothing is mounted when the start failed early.
         let _ = orders::order(self.launcher.as_fd(), &order, &[]).await;
         cleanup::discard_start(&self.home, &container.name, container.restarts, id)
+    }
+
+    /// Lets what containers left be deleted behind the keeper's back. What can't
+    /// be deleted now stays in the trash, where the next command finds it.
+    fn sweep(&self) {
+        let roots = &self.home.roots;
+        if cleanup::has_trash(roots).is_ok_and(|has_trash| has_trash) {
+            let _ = repair::start_sweeper(roots);
+        }
     }
 
     fn pass_turn(&mut self, index: usize) {
