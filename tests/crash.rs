@@ -219,7 +219,7 @@ fn a_deletion_that_was_recorded_is_done_though_nobody_told_the_keeper() {
 #[test]
 fn after_a_reboot_pods_are_shown_as_unknown_until_reconcile_starts_them() {
     let machine = Machine::new();
-    machine.run_pod(&(pod("x") + "---" + &pod("y")));
+    machine.run_pod(&(pod("x") + "---" + &pod("other")));
     let uid = machine.uid("x");
     let cargo = machine.roots.pod_data(&uid);
     let cargo = cargo.join("volumes/kubernetes.io~empty-dir/cargo");
@@ -241,7 +241,7 @@ fn after_a_reboot_pods_are_shown_as_unknown_until_reconcile_starts_them() {
     );
 
     // What is deleted before it is started again is never started.
-    machine.orlop(["delete", "pod", "y"]).ok();
+    machine.orlop(["delete", "pod", "other"]).ok();
     assert_eq!(machine.orlop(["reconcile"]).ok(), "pod/default/x started\n");
     machine.assert_pods_are_whole();
     assert_eq!(machine.uid("x"), uid);

@@ -94,22 +94,12 @@ pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Re
     )
 }
 
-/// Removes what all starts of a container left on disk.
+/// Removes what all earlier starts of the pod's containers wrote.
 ///
 /// # Errors
 /// What cannot be removed, and why.
-pub fn discard_starts(home: &Home, container: &str) -> Result<()> {
-    let directory = home.container(container);
-    let entries = match std::fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    let label = format!("{}-{container}", home.uid);
-    for entry in entries {
-        let name = entry?.file_name();
-        bury(&home.roots, &directory, &name, &label)?;
-    }
-    Ok(())
+pub fn discard_starts(home: &Home) -> Result<()> {
+    bury(&home.roots, &home.data(), "containers".as_ref(), &home.uid)
 }
 
 /// Deletes whatever is in the trash, unless another process is at it.
