@@ -201,7 +201,7 @@ impl Keeper {
         }
     }
 
-    async fn clear(&self, index: usize, id: &str) -> Result<()> {
+    async fn clear(&mut self, index: usize, id: &str) -> Result<()> {
         let container = &self.containers[index];
         let deadline = Instant::now() + KILL_LIMIT;
         let group = self.home.container_cgroup(id);
@@ -214,15 +214,8 @@ impl Keeper {
         // Nothing is mounted when the start failed early.
         let _ = orders::order(self.launcher.as_fd(), &order, &[]).await;
         cleanup::discard_start(&self.home, &container.name, container.restarts, id)?;
-        self.sweep();
+        self.sweepers.start(&self.home.roots);
         Ok(())
-    }
-
-    /// Has what containers wrote deleted. It may be much: nobody waits for it, and
-    /// what is not deleted is still there for the next sweep.
-    pub(super) fn sweep(&self) {
-        let roots = self.home.roots.clone();
-        std::thread::spawn(move || cleanup::sweep(&roots));
     }
 
     /// Takes a changed manifest in: containers whose image is another one now are

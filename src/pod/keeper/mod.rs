@@ -18,6 +18,7 @@ mod serve;
 mod setup;
 mod start;
 mod stop;
+mod sweep;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,6 +37,7 @@ use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
 use self::stop::Stopping;
+use self::sweep::Sweepers;
 use super::control::Client;
 use super::home::Home;
 use super::lock::Lock;
@@ -100,6 +102,7 @@ struct Keeper {
     /// When to try again to record a status that could not be written.
     record_due: Option<Instant>,
     children: Children,
+    sweepers: Sweepers,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -161,7 +164,14 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             // The mounts are gone once the last process of their namespace is.
             let _ = launcher_ended.await;
         }
-        Ok::<_, anyhow::Error>(Some((end, keeper.pod, keeper.store, keeper.cgroups)))
+        let Keeper {
+            pod,
+            store,
+            cgroups,
+            sweepers,
+            ..
+        } = keeper;
+        Ok::<_, anyhow::Error>(Some((end, pod, store, cgroups, sweepers)))
     })?;
     // What is left to do blocks, and nobody but the clients that wait for the
     // end is interested in the meantime.
@@ -172,16 +182,17 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             drop(lock);
             Err(process::execute_again().into())
         }
-        Some((End::Completed, _, _, cgroups)) => {
+        Some((End::Completed, _, _, cgroups, sweepers)) => {
             cleanup::release(&home, &cgroups)?;
-            Ok(lock.remove()?)
+            lock.remove()?;
+            sweepers.finish(roots)
         }
-        Some((End::Removed(clients), pod, store, cgroups)) => {
+        Some((End::Removed(clients), pod, store, cgroups, sweepers)) => {
             cleanup::remove(&home, &pod, &store, &cgroups, lock)?;
             for client in clients {
                 client.reply_gone();
             }
-            cleanup::sweep(roots)
+            sweepers.finish(roots)
         }
     }
 }
@@ -280,6 +291,7 @@ impl Keeper {
             recorded,
             record_due: None,
             children,
+            sweepers: Sweepers::default(),
             events,
             home,
             pod,
@@ -304,7 +316,7 @@ impl Keeper {
             if self.record_due.is_none() {
                 cleanup::discard_starts(&self.home)
                     .context("cannot remove what containers wrote before")?;
-                self.sweep();
+                self.sweepers.start(&self.home.roots);
             }
         }
         loop {
