@@ -15,6 +15,7 @@ use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
 use crate::pod::repair;
+use crate::storage::store::StoreError;
 use crate::sys::cgroup::Cgroups;
 
 /// `orlop delete` on the command line.
@@ -83,9 +84,16 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
     let mut stopping = Vec::with_capacity(pods.len());
     // What cannot be told must not keep the next pod from being stopped.
     let mut told = Ok(());
-    for pod in &pods {
-        stopping.push(begin(machine, pod, grace)?);
+    for pod in pods {
         let metadata = &pod.metadata;
+        let keeper = match begin(machine, &pod, grace)? {
+            Begun::Stopping(keeper) => keeper,
+            Begun::Gone if args.ignore_not_found => continue,
+            Begun::Gone => {
+                answer.missing("pods", metadata.name.as_deref().unwrap_or_default());
+                continue;
+            }
+        };
         let said = print::say(format_args!(
             "pod {:?} {}deleted from {} namespace\n",
             metadata.name.as_deref().unwrap_or_default(),
@@ -93,10 +101,11 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
             metadata.namespace.as_deref().unwrap_or_default()
         ));
         told = told.and(said);
+        stopping.push((pod, keeper));
     }
     if args.wait {
-        for (pod, keeper) in pods.iter().zip(stopping) {
-            finish(machine, pod, keeper).with_context(|| {
+        for (pod, keeper) in stopping {
+            finish(machine, &pod, keeper).with_context(|| {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 format!("cannot remove pod {name:?}")
             })?;
@@ -161,24 +170,35 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> 
     Ok(names.map(|name| (here.clone(), name)).collect())
 }
 
+/// What became of the wish to delete a pod.
+enum Begun {
+    /// It is recorded, and the keeper knows, if there is one.
+    Stopping(Option<Client>),
+    /// Somebody else has removed the pod meanwhile.
+    Gone,
+}
+
 /// Records the deletion, and tells the pod's keeper.
-fn begin(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<Option<Client>> {
+fn begin(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<Begun> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let by_pod = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.termination_grace_period_seconds);
     let grace = grace.unwrap_or_else(|| by_pod.unwrap_or(30).try_into().unwrap_or(0));
-    machine.store.mark_pod_deleted(uid, grace)?;
+    match machine.store.mark_pod_deleted(uid, grace) {
+        Err(StoreError::NotFound { .. }) => return Ok(Begun::Gone),
+        marked => marked?,
+    };
     let keeper = Client::connect(&machine.home(pod))?;
     if let Some(keeper) = &keeper {
-        match keeper.send(&Request::Stop { grace }, &[]) {
+        match keeper.send(&Request::Stop { grace, wait: true }, &[]) {
             // It is ending already; what it leaves is done in its place.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             result => result.context("cannot talk to the pod's keeper")?,
         }
     }
-    Ok(keeper)
+    Ok(Begun::Stopping(keeper))
 }
 
 /// Waits until the pod is gone; what its keeper does not do is done here.

@@ -2,13 +2,14 @@
 //! was interrupted at any point, by any process that holds the pod's lock; each
 //! step begins where the last one stopped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::home::{self, Home};
@@ -16,7 +17,9 @@ use super::lock::Lock;
 use crate::storage::roots::Roots;
 use crate::storage::store::Store;
 use crate::sys::cgroup::Cgroups;
-use crate::volume::{remove, trash::Trash};
+use crate::sys::mount;
+use crate::volume::remove;
+use crate::volume::trash::{Sweep, Trash};
 
 /// How long killed processes may take to be gone.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -60,8 +63,7 @@ pub fn remove(home: &Home, pod: &Pod, store: &Store, cgroups: &Cgroups, lock: Lo
     if let Some(name) = logs.file_name().and_then(|name| name.to_str()) {
         delete(&home.roots.logs, name).context("cannot remove the pod's logs")?;
     }
-    bury(&home.roots, &home.roots.pods(), &home.uid, &home.uid)
-        .context("cannot remove the pod's directory")?;
+    bury_directory(home)?;
     store.remove_pod(&home.uid)?;
     Ok(lock.remove()?)
 }
@@ -73,7 +75,7 @@ pub fn remove(home: &Home, pod: &Pod, store: &Store, cgroups: &Cgroups, lock: Lo
 pub fn abandon(home: &Home, lock: Lock) -> Result<()> {
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
     release(home, &cgroups)?;
-    bury(&home.roots, &home.roots.pods(), &home.uid, &home.uid)?;
+    bury_directory(home)?;
     Ok(lock.remove()?)
 }
 
@@ -87,7 +89,7 @@ pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Re
     bury(
         &home.roots,
         &home.container(container),
-        &attempt.to_string(),
+        attempt.to_string().as_ref(),
         &label,
     )
 }
@@ -97,17 +99,24 @@ pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Re
 /// # Errors
 /// What cannot be removed, and why.
 pub fn discard_starts(home: &Home) -> Result<()> {
-    bury(&home.roots, &home.data(), "containers", &home.uid)
+    bury(&home.roots, &home.data(), "containers".as_ref(), &home.uid)
 }
 
 /// Deletes whatever is in the trash, unless another process is at it.
 ///
 /// # Errors
-/// When the trash cannot be opened or read. Entries that cannot be deleted stay
-/// for the next time.
+/// When the trash cannot be opened or read, and what is wrong with the first
+/// entry that cannot be deleted; such entries stay for the next time.
 pub fn sweep(roots: &Roots) -> Result<()> {
-    trash(roots)?.sweep(remove::Options::default())?;
-    Ok(())
+    let Sweep::Done(swept) = trash(roots)?.sweep(remove::Options::default())? else {
+        return Ok(());
+    };
+    match swept.stuck.into_iter().next() {
+        None => Ok(()),
+        Some(stuck) => {
+            Err(anyhow::Error::from(stuck.error).context("cannot empty the trash of the data root"))
+        }
+    }
 }
 
 /// True when something waits in the trash.
@@ -123,11 +132,32 @@ fn trash(roots: &Roots) -> Result<Trash> {
     Ok(Trash::open(data.as_fd())?)
 }
 
-fn bury(roots: &Roots, parent: &Path, name: &str, label: &str) -> Result<()> {
+/// Moves the pod's directory to the trash, unless something is mounted in it:
+/// in the trash nobody would know any more which pod it was.
+fn bury_directory(home: &Home) -> Result<()> {
+    let directory = home.data();
+    let mounts = mount::points_beneath(&directory)
+        .context("cannot look for mounts in the pod's directory")?;
+    if let Some(point) = mounts.first() {
+        bail!(
+            "{point:?} is a mount point in the pod's directory and was left alone: unmount it, \
+             then delete the pod again"
+        );
+    }
+    bury(
+        &home.roots,
+        &home.roots.pods(),
+        home.uid.as_ref(),
+        &home.uid,
+    )
+    .context("cannot remove the pod's directory")
+}
+
+fn bury(roots: &Roots, parent: &Path, name: &OsStr, label: &str) -> Result<()> {
     let Some(parent) = open(parent)? else {
         return Ok(());
     };
-    trash(roots)?.bury(parent.as_fd(), name.as_ref(), label)?;
+    trash(roots)?.bury(parent.as_fd(), name, label)?;
     Ok(())
 }
 

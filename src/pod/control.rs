@@ -18,10 +18,13 @@ use crate::sys::socket;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Stop the pod and remove it: its deletion is recorded in the store.
-    /// Answered with [`Reply::Gone`].
+    /// A client that waits is answered with [`Reply::Gone`]. A pod that is being
+    /// stopped already is stopped earlier at most.
     Stop {
         /// Seconds between SIGTERM and SIGKILL.
         grace: u32,
+        /// False when nobody waits for the end.
+        wait: bool,
     },
     /// Run a process in a container. Descriptors: its stdin, stdout and stderr,
     /// unless it gets a terminal. Answered with [`Reply::Started`] and

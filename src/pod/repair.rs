@@ -15,9 +15,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::cleanup;
+use super::control::{Client, Request};
 use super::home::{self, Home};
 use super::lock::Lock;
 use crate::storage::roots::Roots;
@@ -135,7 +137,14 @@ enum Outcome {
 
 fn settle(roots: &Roots, store: &Store, pod: &Pod, uid: &str, may_start: bool) -> Result<Outcome> {
     let home = Home::new(roots, uid);
+    if !may_start && pod.metadata.deletion_timestamp.is_none() && !is_over(pod) {
+        return Ok(Outcome::Nothing);
+    }
     let Some(lock) = Lock::try_take(&home)? else {
+        // Whoever recorded the deletion may have ended before telling the keeper.
+        if let Some(deletion) = &pod.metadata.deletion_timestamp {
+            remind(&home, deletion.0)?;
+        }
         return Ok(Outcome::Nothing);
     };
     // It may have changed before the lock was ours.
@@ -150,11 +159,7 @@ fn settle(roots: &Roots, store: &Store, pod: &Pod, uid: &str, may_start: bool) -
         cleanup::remove(&home, &pod, store, &Cgroups::detect()?, lock)?;
         return Ok(Outcome::Removed);
     }
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
+    if is_over(&pod) {
         cleanup::release(&home, &Cgroups::detect()?)?;
         lock.remove()?;
         return Ok(Outcome::Nothing);
@@ -165,6 +170,28 @@ fn settle(roots: &Roots, store: &Store, pod: &Pod, uid: &str, may_start: bool) -
     drop(lock);
     start_keeper(roots, uid)?;
     Ok(Outcome::Started)
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Tells the keeper of a pod that it shall end at `deadline`, as was recorded.
+fn remind(home: &Home, deadline: Timestamp) -> Result<()> {
+    let Some(keeper) = Client::connect(home)? else {
+        return Ok(());
+    };
+    // What is recorded was rounded down to a whole second: rounded up, it never
+    // takes any of the time away that the containers were given.
+    let left = deadline.duration_since(Timestamp::now()).as_secs() + 2;
+    let grace = u32::try_from(left.max(0)).unwrap_or(u32::MAX);
+    match keeper.send(&Request::Stop { grace, wait: false }, &[]) {
+        // It is ending.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot talk to the pod's keeper"),
+    }
 }
 
 fn remove_stray(roots: &Roots, store: &Store, uid: &str) -> Result<bool> {

@@ -2,8 +2,11 @@
 //! move_mount(2)): mounts are made detached, and attached where a descriptor
 //! points, so that no path is ever resolved a second time.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::mount::{
@@ -30,6 +33,50 @@ pub fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
+}
+
+/// Where something is mounted below `directory`, or on it, in the caller's mount
+/// namespace (proc_pid_mountinfo(5)). A directory that is not there has none.
+///
+/// # Errors
+/// What realpath(3) or read(2) say.
+pub fn points_beneath(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let directory = match directory.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        directory => directory?,
+    };
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let points = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .map(|point| PathBuf::from(OsString::from_vec(unescape(point))));
+    Ok(points
+        .filter(|point| point.starts_with(&directory))
+        .collect())
+}
+
+/// A path of mountinfo, in which `\040` stands for a space.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after
+            .get(..3)
+            .filter(|_| first == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(byte) => {
+                path.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                path.push(first);
+                rest = after;
+            }
+        }
+    }
+    path
 }
 
 /// A detached copy of the tree of mounts at `source`, submounts included: what

@@ -6,8 +6,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+
+/// How long a thread that has ended may still be counted, on a busy machine.
+const THREAD_END: Duration = Duration::from_secs(2);
 
 /// How the new process relates to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +34,7 @@ pub enum Kind {
 /// What fork(2) or clone(2) say; and `EBUSY` when the caller has more than
 /// one thread.
 pub fn spawn(kind: Kind, body: impl FnOnce() -> i32) -> io::Result<Pid> {
-    if threads()? != 1 {
-        return Err(io::Error::from(rustix::io::Errno::BUSY));
-    }
+    await_single_thread()?;
     let flags = match kind {
         Kind::Child => libc::SIGCHLD,
         Kind::Sibling => libc::SIGCHLD | libc::CLONE_PARENT,
@@ -60,8 +62,17 @@ pub fn spawn(kind: Kind, body: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+/// Fails with `EBUSY` when the caller has further threads. One that was joined is
+/// counted by the kernel for a moment longer: it is waited for.
+fn await_single_thread() -> io::Result<()> {
+    let start = Instant::now();
+    while std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        if start.elapsed() > THREAD_END {
+            return Err(io::Error::from(rustix::io::Errno::BUSY));
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
 }
 
 /// Lets malloc give memory that is no longer used back to the kernel

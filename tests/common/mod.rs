@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+pub mod processes;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};

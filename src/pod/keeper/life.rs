@@ -211,7 +211,7 @@ impl Keeper {
         }
     }
 
-    async fn clear(&self, index: usize, id: &str) -> Result<()> {
+    async fn clear(&mut self, index: usize, id: &str) -> Result<()> {
         let container = &self.containers[index];
         let deadline = Instant::now() + KILL_LIMIT;
         let group = self.home.container_cgroup(id);
@@ -224,10 +224,7 @@ impl Keeper {
         // Nothing is mounted when the start failed early.
         let _ = orders::order(self.launcher.as_fd(), &order, &[]).await;
         cleanup::discard_start(&self.home, &container.name, container.restarts, id)?;
-        // What the container wrote may be much: nobody waits for its deletion, and
-        // what is not deleted is still there for the next sweep.
-        let roots = self.home.roots.clone();
-        std::thread::spawn(move || cleanup::sweep(&roots));
+        self.sweepers.start(&self.home.roots);
         Ok(())
     }
 

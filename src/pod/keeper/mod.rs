@@ -18,6 +18,7 @@ mod serve;
 mod setup;
 mod start;
 mod stop;
+mod sweep;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,6 +37,8 @@ use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
 use self::stop::Stopping;
+use self::sweep::Sweepers;
+use super::control::Client;
 use super::home::Home;
 use super::lock::Lock;
 use super::protocol::Failure;
@@ -48,6 +51,9 @@ use crate::sys::{node, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a keeper that finds its pod taken waits before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What the loop learns.
 enum Event {
@@ -72,7 +78,7 @@ enum Event {
     /// Somebody wants the pod to be stopped and removed.
     Stop {
         grace: Duration,
-        done: serve::Connection,
+        done: Option<serve::Connection>,
     },
 }
 
@@ -96,6 +102,7 @@ struct Keeper {
     /// When to try again to record a status that could not be written.
     record_due: Option<Instant>,
     children: Children,
+    sweepers: Sweepers,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -107,7 +114,7 @@ struct Keeper {
 /// event of the pod.
 pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     let home = Home::new(roots, uid);
-    let Some(lock) = Lock::try_take(&home).context("cannot take the pod's lock")? else {
+    let Some(lock) = take_up(&home)? else {
         return Ok(());
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
@@ -157,7 +164,14 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             // The mounts are gone once the last process of their namespace is.
             let _ = launcher_ended.await;
         }
-        Ok::<_, anyhow::Error>(Some((end, keeper.pod, keeper.store, keeper.cgroups)))
+        let Keeper {
+            pod,
+            store,
+            cgroups,
+            sweepers,
+            ..
+        } = keeper;
+        Ok::<_, anyhow::Error>(Some((end, pod, store, cgroups, sweepers)))
     })?;
     // What is left to do blocks, and nobody but the clients that wait for the
     // end is interested in the meantime.
@@ -168,17 +182,36 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             drop(lock);
             Err(process::execute_again().into())
         }
-        Some((End::Completed, _, _, cgroups)) => {
+        Some((End::Completed, _, _, cgroups, sweepers)) => {
             cleanup::release(&home, &cgroups)?;
-            Ok(lock.remove()?)
+            lock.remove()?;
+            sweepers.finish(roots)
         }
-        Some((End::Removed(clients), pod, store, cgroups)) => {
+        Some((End::Removed(clients), pod, store, cgroups, sweepers)) => {
             cleanup::remove(&home, &pod, &store, &cgroups, lock)?;
             for client in clients {
                 client.reply_gone();
             }
-            cleanup::sweep(roots)
+            sweepers.finish(roots)
         }
+    }
+}
+
+/// Takes the pod's lock, or returns `None` when another keeper has it and
+/// listens. Somebody else who has it only looks at the pod, or cleans up after
+/// it, and is waited for: nobody but this keeper may come to start the pod.
+fn take_up(home: &Home) -> Result<Option<Lock>> {
+    loop {
+        if let Some(lock) = Lock::try_take(home).context("cannot take the pod's lock")? {
+            return Ok(Some(lock));
+        }
+        if Client::connect(home)
+            .context("cannot reach the pod's other keeper")?
+            .is_some()
+        {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -236,7 +269,6 @@ impl Keeper {
                 container.resume(status, attempt.exists(), policy);
             }
         }
-        cleanup::discard_starts(&home).context("cannot remove what containers wrote before")?;
         let volumes = spec.volumes.unwrap_or_default();
         let started = recorded
             .as_ref()
@@ -259,6 +291,7 @@ impl Keeper {
             recorded,
             record_due: None,
             children,
+            sweepers: Sweepers::default(),
             events,
             home,
             pod,
@@ -277,6 +310,15 @@ impl Keeper {
 
     async fn keep(&mut self, mut inbox: mpsc::UnboundedReceiver<Event>) -> Result<End> {
         let mut children = signal(SignalKind::child())?;
+        if self.recorded.is_some() {
+            // Recorded first: that a start was interrupted is known by what it left.
+            self.record();
+            if self.record_due.is_none() {
+                cleanup::discard_starts(&self.home)
+                    .context("cannot remove what containers wrote before")?;
+                self.sweepers.start(&self.home.roots);
+            }
+        }
         loop {
             self.advance().await;
             self.record();
@@ -385,7 +427,7 @@ impl Keeper {
             } => self.start_failed(index, error).await,
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
-            Event::Stop { grace, done } => self.stop(grace, Some(done)),
+            Event::Stop { grace, done } => self.stop(grace, done),
             Event::Mounted { index, result } => self.mounted(index, result),
             Event::Reload => {
                 if let Err(error) = self.reload() {

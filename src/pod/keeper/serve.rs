@@ -128,11 +128,11 @@ impl Service {
         rustix::io::ioctl_fionbio(&stream, false)?;
         let connection = Connection(stream);
         match request {
-            Request::Stop { grace } => {
+            Request::Stop { grace, wait } => {
                 let grace = Duration::from_secs(grace.into());
                 let _ = self.events.send(Event::Stop {
                     grace,
-                    done: connection,
+                    done: wait.then_some(connection),
                 });
                 Ok(())
             }

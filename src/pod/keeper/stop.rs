@@ -58,10 +58,7 @@ impl Keeper {
         let State::Running(running) = &container.state else {
             return;
         };
-        let wanted = container
-            .stop_signal
-            .as_deref()
-            .and_then(signal::parse);
+        let wanted = container.stop_signal.as_deref().and_then(signal::parse);
         // One that has ended meanwhile needs no signal.
         let _ = pidfd::send_signal(&*running.pidfd, wanted.unwrap_or(TERM));
         let path = format!("spec.containers{{{}}}", container.name);
