@@ -171,7 +171,7 @@ fn hostile_content_goes_and_what_it_points_at_stays() {
         set_immutable(&closed, true).expect("chattr");
         for directory in [&closed, &cargo.join("closed")] {
             let kept = set_immutable(directory, false);
-            fs::set_permissions(directory, PermissionsExt::from_mode(0)).expect("chmod");
+            fs::set_permissions(directory, PermissionsExt::from_mode(0o000)).expect("chmod");
             kept.expect("chattr");
         }
         set_immutable(&closed, true).expect("chattr");
