@@ -133,6 +133,11 @@ impl Ground {
         }
     }
 
+    fn assert_no_traces(&self) {
+        let traces = self.traces();
+        assert!(traces.is_empty(), "left behind: {traces:?}");
+    }
+
     /// Everything on the machine that bears this container's name.
     fn traces(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -206,7 +211,7 @@ fn a_container_has_its_own_world_and_leaves_nothing_behind() {
     // Its own streams, and the directory that ls reads: nothing of the host's.
     assert_eq!(lines[3..7], ["0", "1", "2", "3"]);
     assert!(lines[7].contains("Read-only file system"), "{lines:?}");
-    assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+    ground.assert_no_traces();
 }
 
 #[test]
@@ -228,7 +233,7 @@ fn run_ends_with_the_status_of_the_program_or_128_plus_its_signal() {
     ground.wait_for_status("running");
     assert!(ground.call(&["kill", &ground.id, "KILL"]).status.success());
     assert_eq!(status(&mut run), 137);
-    assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+    ground.assert_no_traces();
 }
 
 #[test]
@@ -260,7 +265,7 @@ fn a_program_that_ends_at_once_is_always_noticed() {
     for _ in 0..50 {
         assert_eq!(ground.run().status.code(), Some(0));
     }
-    assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+    ground.assert_no_traces();
 }
 
 #[test]
@@ -325,7 +330,7 @@ fn create_start_kill_delete_go_through_the_states_in_order() {
     );
     assert!(ground.call(&["delete", &ground.id]).status.success());
     assert!(ground.rootfs().join("tmp/proof").exists());
-    assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+    ground.assert_no_traces();
 }
 
 #[test]
@@ -364,7 +369,7 @@ fn delete_by_force_ends_a_running_container_with_all_its_processes() {
     let started = Instant::now();
     assert!(ground.call(&["delete", "-f", &ground.id]).status.success());
     assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+    ground.assert_no_traces();
 }
 
 #[test]
@@ -388,14 +393,15 @@ fn what_cannot_be_run_is_said_in_the_words_that_callers_look_for() {
         let output = ground.run();
         assert_eq!(output.status.code(), Some(1), "{program}");
         assert_eq!(errors(&output), format!("orlop-oci: {message}\n"));
-        assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+        ground.assert_no_traces();
     }
 }
 
 #[test]
 fn a_bad_configuration_is_refused_in_one_sentence_before_anything_is_made() {
     let ground = Ground::new("bad");
-    let cases: [(&str, fn(&mut Value)); 6] = [
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 6] = [
         ("field \"process.user.uid\": invalid type", |c| {
             c["process"]["user"]["uid"] = "x".into()
         }),
@@ -428,7 +434,7 @@ fn a_bad_configuration_is_refused_in_one_sentence_before_anything_is_made() {
         let version_1 = text.contains("unified needs cgroup version 2");
         assert!(text.contains(message) || version_1, "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert_eq!(ground.traces(), [PathBuf::new(); 0], "{message}");
+        ground.assert_no_traces();
     }
 }
 
@@ -535,6 +541,49 @@ fn devices_that_are_not_allowed_cannot_be_opened() {
 }
 
 #[test]
+fn exec_joins_the_containers_world_and_ends_with_the_programs_status() {
+    let ground = Ground::new("exec");
+    ground.configure(&["sleep", "1000"], |config| {
+        config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    });
+    let bundle = ground.bundle();
+    let started = ground.call_detached(&["run", "-d", "-b", text(&bundle), &ground.id]);
+    assert_eq!(started, 0, "{}", ground.log());
+    let exec = |options: &[&str], program: &[&str]| {
+        let id = [ground.id.as_str()];
+        ground.call(&[&["exec"], options, &id, program].concat())
+    };
+    let script = "cat /proc/sys/kernel/hostname; cat /proc/1/cmdline; echo; cat /proc/self/cgroup | cat; \
+                  echo $GREETING $EXTRA $HOME; id; pwd; exit 42";
+    let output = exec(
+        &["-e", "EXTRA=x", "--cwd", "/tmp", "-u", "7:8"],
+        &["sh", "-c", script],
+    );
+    let lines = lines(&output);
+    assert_eq!(output.status.code(), Some(42), "{}", errors(&output));
+    assert_eq!(lines[..2], ["box", "sleep\u{0}1000\u{0}"]);
+    let end = lines.len() - 3;
+    assert_eq!(lines[end..], ["hello x /", "uid=7 gid=8", "/tmp"]);
+    for group in &lines[2..end] {
+        // The hybrid machines' extra hierarchy is not used.
+        assert!(group.ends_with(":/") || group.starts_with("0::"), "{group}");
+    }
+    let missing = exec(&[], &["nope"]);
+    assert_eq!(
+        errors(&missing),
+        "orlop-oci: exec: \"nope\": executable file not found in $PATH\n"
+    );
+    let quick = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(exec(&[], &["true"]).status.code(), Some(0));
+    }
+    assert!(quick.elapsed() < PATIENCE);
+    assert!(ground.call(&["kill", &ground.id, "KILL"]).status.success());
+    ground.wait_for_status("stopped");
+    assert!(errors(&exec(&[], &["true"])).contains("container not running"));
+}
+
+#[test]
 fn hooks_run_in_their_places_with_the_state_on_standard_input() {
     let ground = Ground::new("hooks");
     let trace = ground.dir.path().join("trace");
@@ -584,7 +633,7 @@ fn a_failed_hook_takes_the_container_back() {
         let output = ground.run();
         assert_eq!(output.status.code(), Some(1), "{name}");
         assert!(errors(&output).contains(message), "{}", errors(&output));
-        assert_eq!(ground.traces(), [PathBuf::new(); 0], "{name}");
+        ground.assert_no_traces();
     }
 }
 
@@ -620,6 +669,95 @@ fn preserved_descriptors_reach_the_program_and_no_others() {
 }
 
 #[test]
+fn a_terminals_master_arrives_on_the_console_socket() {
+    let ground = Ground::new("console");
+    let script = "test -t 0 && test -t 1 && echo terminal $(stat -c %t:%T /dev/console); read line; echo got $line";
+    symlink("busybox", ground.rootfs().join("bin/test")).expect("symlink");
+    ground.configure(&["sh", "-c", script], |config| {
+        config["process"]["terminal"] = true.into()
+    });
+    let refused = ground.run();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        errors(&refused).contains("--console-socket"),
+        "{}",
+        errors(&refused)
+    );
+
+    // Engines use paths that are longer than an address can hold.
+    let deep = ground.dir.path().join("d".repeat(100));
+    fs::create_dir(&deep).expect("directory");
+    let here = File::open(&deep).expect("directory");
+    let short = format!("/proc/self/fd/{}/s", std::os::fd::AsRawFd::as_raw_fd(&here));
+    let listener = std::os::unix::net::UnixListener::bind(short).expect("bind");
+    let (bundle, socket) = (ground.bundle(), deep.join("s"));
+    let run = [
+        "run",
+        "-d",
+        "-b",
+        text(&bundle),
+        "--console-socket",
+        text(&socket),
+        &ground.id,
+    ];
+    assert_eq!(ground.call_detached(&run), 0, "{}", ground.log());
+    let (connection, _) = listener.accept().expect("accept");
+    let mut master = receive_descriptor(&connection);
+    master.write_all(b"hello\n").expect("write");
+    let mut seen = String::new();
+    let mut buffer = [0; 256];
+    while !seen.contains("got hello") {
+        let count = master.read(&mut buffer).expect("the terminal closed early");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(seen.contains("terminal 88:0"), "{seen:?}");
+}
+
+fn receive_descriptor(connection: &std::os::unix::net::UnixStream) -> File {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 128];
+    let mut parts = [std::io::IoSliceMut::new(&mut name)];
+    recvmsg(
+        connection,
+        &mut parts,
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .expect("recvmsg");
+    let mut messages = control.drain();
+    match messages.next() {
+        Some(RecvAncillaryMessage::ScmRights(mut fds)) => File::from(fds.next().expect("one")),
+        _ => panic!("no descriptor came"),
+    }
+}
+
+#[test]
+fn a_created_container_holds_nothing_of_its_callers_open() {
+    let ground = Ground::new("held");
+    ground.configure(&["true"], |_| {});
+    let bundle = ground.bundle();
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    let script = format!(
+        "exec {} --root {} create -b {} {} 7>&0 </dev/null >/dev/null 2>&1",
+        env!("CARGO_BIN_EXE_orlop-oci"),
+        ground.records().display(),
+        bundle.display(),
+        ground.id,
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).stdin(writer);
+    let mut create = shell.spawn().expect("sh");
+    drop(shell);
+    assert_eq!(status(&mut create), 0);
+    let mut reader = reader;
+    // With a copy left in the container this would wait for its start.
+    assert_eq!(reader.read(&mut [0]).expect("read"), 0);
+    assert_eq!(ground.state()["status"], "created");
+}
+
+#[test]
 fn a_root_with_hostile_links_is_never_left() {
     let ground = Ground::new("links");
     let victim = ground.dir.path().join("victim");
@@ -635,7 +773,7 @@ fn a_root_with_hostile_links_is_never_left() {
         fs::remove_file(&path).expect("remove");
         fs::create_dir(&path).expect("directory");
     }
-    assert_eq!(ground.traces(), [PathBuf::new(); 0]);
+    ground.assert_no_traces();
 }
 
 #[test]

@@ -67,7 +67,13 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
                 let uid = pod.metadata.uid.as_deref().unwrap_or_default();
                 Some(repair::start_keeper(&machine.roots, uid)?)
             }
-            _ => None,
+            Applied::Configured(_) => {
+                if let Some(keeper) = Client::connect(&machine.home(pod))? {
+                    keeper.send(&Request::Reload, &[])?;
+                }
+                None
+            }
+            Applied::Unchanged(_) => None,
         };
         let said = print::say(format_args!(
             "pod/{} {}\n",

@@ -362,6 +362,54 @@ mod tests {
     }
 
     #[test]
+    fn import_and_removal_say_what_they_did() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("rootfs.tar");
+        let mut tar = tar::Builder::new(std::fs::File::create(&file).unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1500);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, "bin/sh", &[0; 1500][..])
+            .unwrap();
+        tar.finish().unwrap();
+        let store = ImageStore::open(&place.path().join("images")).unwrap();
+        let args = |name: Option<&str>, cmd: &str| ImportArgs {
+            file: file.clone(),
+            name: name.map(str::to_owned),
+            cmd: vec![cmd.to_owned()],
+            entrypoint: Vec::new(),
+            env: Vec::new(),
+        };
+        let mut out = Vec::new();
+        import(&store, &args(Some("busybox"), "sh -l"), &mut out).unwrap();
+        let image = store.resolve("busybox").unwrap().unwrap();
+        assert_eq!(image.config.cmd, ["sh", "-l"]);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!(
+                "image/busybox:latest imported (sha256:{}, 1 layer, 1.5 kB)\n",
+                short(&image.id)
+            )
+        );
+
+        let error = import(&store, &args(None, "sh"), &mut Vec::new()).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            format!("{file:?} does not say what its image is called: give a name after the file")
+        );
+
+        let mut out = Vec::new();
+        let args = RmArgs {
+            images: vec!["busybox".to_owned()],
+        };
+        remove(&store, &args, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "image/busybox:latest removed\n"
+        );
+    }
+
+    #[test]
     fn the_table_has_a_row_for_each_name() {
         let now: Timestamp = "2024-03-01T00:00:00Z".parse().unwrap();
         let image = |names: &[&str], digit: &str| Image {

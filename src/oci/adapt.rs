@@ -1,16 +1,21 @@
 //! What a configuration says, in the words that the steps behind it understand.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 
 use super::cgroup::Cgroup;
 
-/// Rewrites a checked configuration: propagation types in their short form, and
-/// cgroup mounts as what they have to become on this machine.
-pub(crate) fn adapt(spec: &Spec, cgroup: &Cgroup) -> Spec {
+/// Rewrites a checked configuration: propagation types in their short form, cgroup
+/// mounts as what they have to become on this machine, and a home directory.
+pub(crate) fn adapt(spec: &Spec, cgroup: &Cgroup, rootfs: &Path) -> Spec {
     let mut spec = spec.clone();
+    if let Some(process) = spec.process_mut() {
+        add_home(process, rootfs);
+    }
     let mut own_cgroup_view = false;
     if let Some(linux) = spec.linux_mut() {
         if let Some(propagation) = linux.rootfs_propagation() {
@@ -88,6 +93,41 @@ pub(crate) fn is_bind(mount: &Mount) -> bool {
         || options.any(|option| option == "bind" || option == "rbind")
 }
 
+/// Adds `HOME` to an environment that lacks it: what the container's own
+/// `/etc/passwd` says for the user, or `/`.
+///
+/// The file is read before anything of the container runs, as the text it is:
+/// asking the C library for it inside the container would load the container's
+/// code into the runtime.
+pub(crate) fn add_home(process: &mut Process, rootfs: &Path) {
+    let uid = process.user().uid();
+    let environment = process.env_mut().get_or_insert_default();
+    if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
+        let home = home(rootfs, uid).unwrap_or_else(|| "/".into());
+        environment.push(format!("HOME={home}"));
+    }
+}
+
+fn home(rootfs: &Path, uid: u32) -> Option<String> {
+    const ENOUGH: u64 = 1 << 20;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(rootfs, flags, Mode::empty()).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let passwd = openat2(&root, "etc/passwd", flags, Mode::empty(), within).ok()?;
+    let passwd = File::from(passwd);
+    if !passwd.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    passwd.take(ENOUGH).read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let (id, home) = (fields.get(2)?.parse::<u32>().ok()?, *fields.get(5)?);
+        (id == uid && home.starts_with('/')).then(|| home.to_owned())
+    })
+}
+
 /// Makes the working directory of a container's process where it is missing, as
 /// people expect who write `workingDir` for an image without that directory.
 ///
@@ -159,6 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn home_is_what_the_containers_own_passwd_says() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let home_of = |uid| home(dir.path(), uid);
+        assert_eq!(home_of(0), None);
+        fs::create_dir(dir.path().join("etc")).expect("etc");
+        let passwd = dir.path().join("etc/passwd");
+        fs::write(
+            &passwd,
+            "root:x:0:0::/root:/bin/sh\nbad\nu:x:7:7::/home/u:/bin/sh\n",
+        )
+        .expect("passwd");
+        assert_eq!(home_of(7).as_deref(), Some("/home/u"));
+        assert_eq!(home_of(8), None);
+        fs::remove_file(&passwd).expect("remove");
+        symlink("/etc/passwd", &passwd).expect("symlink");
+        assert_eq!(home_of(0), None, "the host's file was read");
+    }
+
+    #[test]
     fn a_missing_working_directory_is_made_inside_the_root_and_never_outside() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
@@ -200,7 +259,7 @@ mod tests {
         let mounts = serde_json::json!([
             {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
         ]);
-        let spec = adapt(&with_cwd("/", mounts), &cgroup);
+        let spec = adapt(&with_cwd("/", mounts), &cgroup, Path::new("/"));
         let mounts = spec.mounts().as_ref().expect("mounts");
         let places: Vec<_> = mounts
             .iter()
@@ -225,7 +284,11 @@ mod tests {
     #[test]
     fn recursive_propagation_names_are_understood() {
         let cgroup = Cgroup::Unified("/sys/fs/cgroup/g".into());
-        let spec = adapt(&with_cwd("/", serde_json::json!([])), &cgroup);
+        let spec = adapt(
+            &with_cwd("/", serde_json::json!([])),
+            &cgroup,
+            Path::new("/"),
+        );
         let linux = spec.linux().as_ref().expect("linux");
         assert_eq!(linux.rootfs_propagation().as_deref(), Some("slave"));
     }

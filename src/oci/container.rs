@@ -15,7 +15,7 @@ use oci_spec::runtime::{Hook, LinuxBuilder, Process, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::adapt::{adapt, make_working_directory};
+use super::adapt::{adapt, add_home, make_working_directory};
 use super::cgroup::Cgroup;
 use super::config::{self, FILE};
 use super::devices;
@@ -185,7 +185,7 @@ fn build(
             resources.devices().as_deref().unwrap_or_default(),
         )?;
     }
-    let spec = adapt(container.spec, &record.cgroup);
+    let spec = adapt(container.spec, &record.cgroup, &record.rootfs);
     make_working_directory(&spec, &record.rootfs);
     let launched = launch(Launch {
         id: container.id,
@@ -348,8 +348,10 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, OciError> {
         .namespaces(Vec::new())
         .build()
         .map_err(|error| OciError::Unsupported(sentence(&error)))?;
+    let mut process = exec.process.clone();
+    add_home(&mut process, &record.rootfs);
     let mut spec = Spec::default();
-    spec.set_process(Some(exec.process.clone()))
+    spec.set_process(Some(process))
         .set_linux(Some(linux))
         .set_hooks(None);
     let start_socket = entry

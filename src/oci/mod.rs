@@ -2,6 +2,7 @@
 
 mod adapt;
 pub mod cgroup;
+mod child;
 pub mod command;
 pub mod config;
 pub mod container;

@@ -92,6 +92,14 @@ pub fn discard_start(home: &Home, container: &str, attempt: u32, id: &str) -> Re
     )
 }
 
+/// Removes what all earlier starts of the pod's containers wrote.
+///
+/// # Errors
+/// What cannot be removed, and why.
+pub fn discard_starts(home: &Home) -> Result<()> {
+    bury(&home.roots, &home.data(), "containers", &home.uid)
+}
+
 /// Deletes whatever is in the trash, unless another process is at it.
 ///
 /// # Errors

@@ -27,6 +27,8 @@ pub enum Request {
     /// unless it gets a terminal. Answered with [`Reply::Started`] and
     /// [`Reply::Exited`].
     Exec(Exec),
+    /// Look at the pod's manifest in the store again: it has changed.
+    Reload,
     /// Tell the pod's status now and whenever it changes, as [`Reply::Status`].
     Watch,
 }

@@ -6,7 +6,7 @@
 //! [`clone_process`] refuses to work in a process with more than one thread.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -24,6 +24,9 @@ pub struct CloneOptions<'a> {
     pub sibling: bool,
     /// A directory of the cgroup v2 tree to be born in (`CLONE_INTO_CGROUP`).
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Descriptors that the child does not get, as numbers: it must not use
+    /// them. Whoever waits for their other ends need not wait for the child.
+    pub without: &'a [RawFd],
 }
 
 /// A process made by [`clone_process`].
@@ -91,6 +94,11 @@ pub fn clone_process(options: CloneOptions<'_>, child: impl FnOnce() -> i32) -> 
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            for &descriptor in options.without {
+                // SAFETY: the owners of these descriptors are in the parent;
+                // no destructor of the copies here ever runs.
+                unsafe { libc::close(descriptor) };
+            }
             let status = catch_unwind(AssertUnwindSafe(child)).unwrap_or(101);
             // SAFETY: _exit has no preconditions.
             unsafe { libc::_exit(status) }

@@ -1,6 +1,7 @@
 //! The command line of `orlop-oci`: runc's commands, options, files and exit
 //! codes, so that programs that call runc can call this instead.
 
+mod exec;
 mod log;
 mod run;
 
@@ -70,6 +71,8 @@ enum Command {
         /// The container's id
         id: String,
     },
+    /// Run one more process in a container
+    Exec(exec::ExecOptions),
     /// Print a container's state as JSON
     State {
         /// The container's id
@@ -164,6 +167,7 @@ fn execute(line: CommandLine) -> Result<u8, OciError> {
         Some(Command::Run { detach, bundle }) => run::run(root, bundle, detach),
         Some(Command::Create { bundle }) => run::create(root, bundle).map(|_| 0),
         Some(Command::Start { id }) => container::start(root, &id).map(|()| 0),
+        Some(Command::Exec(options)) => exec::exec(root, options),
         Some(Command::State { id }) => print_state(root, &id).map(|()| 0),
         Some(Command::Kill { all, id, signal }) => {
             let signal = signal::parse(&signal).ok_or_else(|| {

@@ -78,7 +78,7 @@ pub(super) fn run(root: &Path, options: BundleOptions, detach: bool) -> Result<u
 }
 
 /// Passes signals on until the container's process has ended, and reaps it.
-fn attend(created: &Created, mut signals: Signals) -> io::Result<u8> {
+pub(super) fn attend(created: &Created, mut signals: Signals) -> io::Result<u8> {
     loop {
         let mut ready = [
             PollFd::new(&created.pidfd, PollFlags::IN),
@@ -101,7 +101,7 @@ fn attend(created: &Created, mut signals: Signals) -> io::Result<u8> {
 }
 
 /// Waits until the program has been executed.
-fn executed(mut failure: File) -> Result<(), OciError> {
+pub(super) fn executed(mut failure: File) -> Result<(), OciError> {
     let mut reason = String::new();
     failure
         .read_to_string(&mut reason)

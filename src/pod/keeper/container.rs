@@ -30,7 +30,6 @@ pub(super) enum State {
 
 /// A container that runs.
 pub(super) struct Running {
-    pub(super) pid: i32,
     pub(super) pidfd: Rc<OwnedFd>,
     pub(super) since: Timestamp,
     pub(super) clock: Instant,
@@ -47,6 +46,8 @@ pub(super) struct Container {
     pub(super) last: Option<ContainerStateTerminated>,
     pub(super) restarts: u32,
     pub(super) stop_signal: Option<String>,
+    /// True when it is stopped only to be started with another image.
+    pub(super) replace: bool,
     /// True once the keeper has begun to start it for the first time.
     pub(super) begun: bool,
     /// True when its next start is a restart that was not counted yet.
@@ -73,6 +74,7 @@ impl Container {
             stop_signal: None,
             begun: false,
             restarting: false,
+            replace: false,
             restart_backoff: Backoff::restarts(),
             image_backoff: Backoff::images(),
         }
@@ -147,13 +149,14 @@ impl Container {
             "OnFailure" => ended.exit_code != 0,
             _ => true,
         };
-        if stopping || !again {
+        let replace = std::mem::take(&mut self.replace);
+        if stopping || !(again || replace) {
             self.state = State::Ended(ended);
             return None;
         }
         self.last = Some(ended);
         self.restarting = true;
-        if self.restart_backoff.recovered_after(run) {
+        if replace || self.restart_backoff.recovered_after(run) {
             self.restart_backoff = Backoff::restarts();
         }
         let delay = self.restart_backoff.next();
@@ -188,6 +191,13 @@ impl Container {
             message: Some(message),
             due,
         };
+    }
+
+    /// Whatever the container waits for, it is tried now.
+    pub(super) fn wait_no_longer(&mut self) {
+        if let State::Waiting { due: Some(due), .. } = &mut self.state {
+            *due = Instant::now();
+        }
     }
 
     /// The image is there.

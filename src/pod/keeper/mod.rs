@@ -7,41 +7,44 @@
 //! find: it starts by ending what is left of the former's processes.
 
 mod backoff;
+mod children;
 mod container;
+mod life;
 mod orders;
 mod output;
+mod record;
 mod rest;
 mod serve;
+mod setup;
 mod start;
 mod stop;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::backoff::Backoff;
-use self::container::{Container, Running, State, full_name, restart_policy};
+use self::children::{Child, Children};
+use self::container::{Container, State, restart_policy};
 use self::serve::Watchers;
-use self::start::{Start, StartError, Started};
+use self::setup::Attempt;
+use self::start::{StartError, Started};
 use self::stop::Stopping;
 use super::home::Home;
 use super::lock::Lock;
-use super::protocol::{FailureKind, Order, SandboxOrder};
-use super::status::{Facts, status};
+use super::protocol::Failure;
 use super::{cleanup, launcher};
-use crate::storage::events::{Event as Happening, EventType};
+use crate::storage::events::EventType;
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
 use crate::sys::cgroup::Cgroups;
-use crate::sys::{pidfd, process};
+use crate::sys::{node, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -57,6 +60,13 @@ enum Event {
     Rested { index: usize },
     /// A container has ended with this code.
     Ended { index: usize, code: io::Result<i32> },
+    /// The launcher has answered for a volume.
+    Mounted {
+        index: usize,
+        result: Result<(), Failure>,
+    },
+    /// The pod's manifest has changed in the store.
+    Reload,
     /// The launcher has ended, unasked.
     LauncherEnded,
     /// Somebody wants the pod to be stopped and removed.
@@ -64,31 +74,6 @@ enum Event {
         grace: Duration,
         done: serve::Connection,
     },
-}
-
-/// Something that is tried until it works.
-struct Attempt {
-    done: bool,
-    due: Instant,
-    backoff: Backoff,
-}
-
-impl Attempt {
-    fn new() -> Self {
-        Self {
-            done: false,
-            due: Instant::now(),
-            backoff: Backoff::volumes(),
-        }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        !self.done && self.due <= now
-    }
-
-    fn failed(&mut self) {
-        self.due = Instant::now() + self.backoff.next();
-    }
 }
 
 struct Keeper {
@@ -99,6 +84,7 @@ struct Keeper {
     cgroups: Rc<Cgroups>,
     launcher: Rc<OwnedFd>,
     started: Timestamp,
+    host_ip: Option<String>,
     sandbox: Attempt,
     volumes: Vec<(String, Attempt)>,
     containers: Vec<Container>,
@@ -107,6 +93,9 @@ struct Keeper {
     stopping: Option<Stopping>,
     watchers: Watchers,
     recorded: Option<PodStatus>,
+    /// When to try again to record a status that could not be written.
+    record_due: Option<Instant>,
+    children: Children,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -146,9 +135,19 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             return Ok(None);
         };
         let (events, inbox) = mpsc::unbounded_channel();
+        let children = Children::default();
+        let launcher_process = children::launcher(&children, launcher_pid)?;
         let launcher_ended =
-            tokio::task::spawn_local(watch_launcher(launcher_pid, events.clone())?);
-        let mut keeper = Keeper::new(home.clone(), pod, store, cgroups, launcher, events)?;
+            tokio::task::spawn_local(watch_launcher(launcher_process, events.clone()));
+        let mut keeper = Keeper::new(
+            home.clone(),
+            pod,
+            store,
+            cgroups,
+            launcher,
+            children,
+            events,
+        )?;
         keeper.serve(listener);
         process::release_unused_memory();
         let end = keeper.keep(inbox).await?;
@@ -193,17 +192,11 @@ enum End {
     LauncherLost,
 }
 
-/// A task that tells when the launcher has ended.
-fn watch_launcher(
-    pid: rustix::process::Pid,
-    events: mpsc::UnboundedSender<Event>,
-) -> io::Result<impl Future<Output = ()>> {
-    let pidfd = pidfd::open(pid.as_raw_nonzero().get())?;
-    Ok(async move {
-        // Whatever the reason why it can't be watched: without it nothing goes on.
-        let _ = start::exit_code(pidfd).await;
-        let _ = events.send(Event::LauncherEnded);
-    })
+/// Tells when the launcher has ended.
+async fn watch_launcher(launcher: Child, events: mpsc::UnboundedSender<Event>) {
+    // Whatever the reason why it can't be watched: without it nothing goes on.
+    let _ = launcher.exit_code().await;
+    let _ = events.send(Event::LauncherEnded);
 }
 
 impl Keeper {
@@ -213,6 +206,7 @@ impl Keeper {
         store: Store,
         cgroups: Cgroups,
         launcher: OwnedFd,
+        children: Children,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self> {
         let spec = pod.spec.clone().unwrap_or_default();
@@ -242,6 +236,7 @@ impl Keeper {
                 container.resume(status, attempt.exists(), policy);
             }
         }
+        cleanup::discard_starts(&home).context("cannot remove what containers wrote before")?;
         let volumes = spec.volumes.unwrap_or_default();
         let started = recorded
             .as_ref()
@@ -251,6 +246,7 @@ impl Keeper {
             cgroups: Rc::new(cgroups),
             launcher: Rc::new(launcher),
             started: started.map_or_else(Timestamp::now, |time| time.0),
+            host_ip: node::address(),
             sandbox: Attempt::new(),
             volumes: volumes
                 .into_iter()
@@ -261,6 +257,8 @@ impl Keeper {
             stopping: None,
             watchers: Watchers::default(),
             recorded,
+            record_due: None,
+            children,
             events,
             home,
             pod,
@@ -281,19 +279,19 @@ impl Keeper {
         let mut children = signal(SignalKind::child())?;
         loop {
             self.advance().await;
-            self.record()?;
+            self.record();
             if self.is_idle() {
                 if let Some(stopping) = self.stopping.take() {
                     return Ok(End::Removed(stopping.clients));
                 }
-                if self.is_over() {
+                if self.is_over() && self.record_due.is_none() {
                     return Ok(End::Completed);
                 }
             }
             match self.next(&mut inbox, &mut children).await {
                 Some(Event::LauncherEnded) => {
                     self.launcher_lost();
-                    self.record()?;
+                    self.record();
                     return Ok(End::LauncherLost);
                 }
                 Some(event) => self.take_in(event).await,
@@ -320,7 +318,7 @@ impl Keeper {
             biased;
             event = inbox.recv() => event,
             _ = children.recv() => {
-                self.reap_strays();
+                self.children.reap_strays();
                 None
             }
             () = timer => None,
@@ -331,15 +329,12 @@ impl Keeper {
         if let Some(stopping) = &self.stopping {
             return stopping.next_due();
         }
-        if !self.sandbox.done {
-            return Some(self.sandbox.due);
+        if !self.sandbox.is_done() {
+            return self.sandbox.due();
         }
-        let volumes = self.volumes.iter().filter(|(_, attempt)| !attempt.done);
+        let volumes = self.volumes.iter().filter_map(|(_, attempt)| attempt.due());
         let containers = self.containers.iter().filter_map(Container::due);
-        volumes
-            .map(|(_, attempt)| attempt.due)
-            .chain(containers)
-            .min()
+        volumes.chain(containers).chain(self.record_due).min()
     }
 
     /// Does everything that can be done now.
@@ -348,15 +343,15 @@ impl Keeper {
             self.press();
             return;
         }
-        if !self.sandbox.done && !self.make_sandbox().await {
+        if !self.make_sandbox().await {
             return;
         }
         for index in 0..self.volumes.len() {
             if self.volumes[index].1.is_due(Instant::now()) {
-                self.mount(index).await;
+                self.mount(index);
             }
         }
-        if self.volumes.iter().any(|(_, attempt)| !attempt.done) {
+        if self.volumes.iter().any(|(_, attempt)| !attempt.is_done()) {
             return;
         }
         let now = Instant::now();
@@ -378,84 +373,6 @@ impl Keeper {
         }
     }
 
-    async fn make_sandbox(&mut self) -> bool {
-        if !self.sandbox.is_due(Instant::now()) {
-            return false;
-        }
-        let order = Order::Sandbox(Box::new(SandboxOrder {
-            pod: self.pod.clone(),
-            node_name: crate::sys::node::name(),
-            host_ip: crate::sys::node::address(),
-        }));
-        match orders::order(self.launcher.as_fd(), &order, &[]).await {
-            Ok(_) => {
-                self.sandbox.done = true;
-                self.happened(
-                    EventType::Normal,
-                    "",
-                    "Scheduled",
-                    format!(
-                        "Successfully assigned {} to {}",
-                        self.qualified_name(),
-                        crate::sys::node::name()
-                    ),
-                );
-            }
-            Err(failure) => {
-                let message = format!("Failed to create pod sandbox: {failure}");
-                self.happened(EventType::Warning, "", "FailedCreatePodSandBox", message);
-                self.sandbox.failed();
-            }
-        }
-        self.sandbox.done
-    }
-
-    async fn mount(&mut self, index: usize) {
-        let name = self.volumes[index].0.clone();
-        let answer = orders::order(self.launcher.as_fd(), &Order::Volume(name.clone()), &[]).await;
-        match answer {
-            Ok(_) => self.volumes[index].1.done = true,
-            Err(failure) => {
-                let message = format!("MountVolume.SetUp failed for volume \"{name}\" : {failure}");
-                self.happened(EventType::Warning, "", "FailedMount", message);
-                self.volumes[index].1.failed();
-            }
-        }
-    }
-
-    /// Lets a task start a container.
-    fn start(&mut self, index: usize) {
-        let Some(specification) = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.containers.get(index))
-        else {
-            return;
-        };
-        let container = &mut self.containers[index];
-        let id = start::new_id();
-        container.begin(id.clone());
-        let metadata = &self.pod.metadata;
-        let start = Start {
-            launcher: Rc::clone(&self.launcher),
-            images: self.home.roots.images(),
-            logs: self.home.roots.pod_logs(
-                metadata.namespace.as_deref().unwrap_or_default(),
-                metadata.name.as_deref().unwrap_or_default(),
-                &self.home.uid,
-            ),
-            container: specification.clone(),
-            id,
-            attempt: container.restarts,
-        };
-        let events = self.events.clone();
-        tokio::task::spawn_local(async move {
-            let result = start.run().await;
-            let _ = events.send(Event::Started { index, result });
-        });
-    }
-
     async fn take_in(&mut self, event: Event) {
         match event {
             Event::Started {
@@ -469,183 +386,14 @@ impl Keeper {
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
             Event::Stop { grace, done } => self.stop(grace, Some(done)),
-            Event::LauncherEnded => {}
-        }
-    }
-
-    fn started(&mut self, index: usize, started: Started) {
-        let container = &mut self.containers[index];
-        container.image_found();
-        container.image_id = started.image_id;
-        container.stop_signal = started.stop_signal;
-        container.state = State::Running(Running {
-            pid: started.pid,
-            pidfd: Rc::clone(&started.pidfd),
-            since: started.since,
-            clock: Instant::now(),
-        });
-        let (name, image) = (container.name.clone(), container.image.clone());
-        let group = self
-            .home
-            .container_cgroup(container.id.as_deref().unwrap_or_default());
-        let path = format!("spec.containers{{{name}}}");
-        let pulled = format!("Container image \"{image}\" already present on machine");
-        self.happened(EventType::Normal, &path, "Pulled", pulled);
-        self.happened(
-            EventType::Normal,
-            &path,
-            "Created",
-            format!("Created container: {name}"),
-        );
-        self.happened(
-            EventType::Normal,
-            &path,
-            "Started",
-            format!("Started container {name}"),
-        );
-
-        let events = self.events.clone();
-        tokio::task::spawn_local(async move {
-            let code = start::end(started.pidfd, started.readers).await;
-            let _ = events.send(Event::Ended { index, code });
-        });
-        if self.turn == Some(index) && self.containers.iter().any(|container| !container.begun) {
-            let (cgroups, events) = (Rc::clone(&self.cgroups), self.events.clone());
-            tokio::task::spawn_local(async move {
-                rest::wait(&cgroups, &group).await;
-                let _ = events.send(Event::Rested { index });
-            });
-        } else {
-            self.pass_turn(index);
-        }
-        if self.stopping.is_some() {
-            self.signal_stop(index);
-        }
-    }
-
-    async fn start_failed(&mut self, index: usize, error: StartError) {
-        self.pass_turn(index);
-        let container = &mut self.containers[index];
-        let path = format!("spec.containers{{{}}}", container.name);
-        match error {
-            StartError::Image { reason, message } => {
-                container.image_missing(reason, message.clone());
-                self.happened(EventType::Warning, &path, "Failed", message);
-                self.happened(
-                    EventType::Warning,
-                    &path,
-                    "Failed",
-                    format!("Error: {reason}"),
-                );
-                if self.stopping.is_some() {
-                    let name = self.containers[index].name.clone();
-                    self.containers[index].state = State::Ended(never_ran(&name));
+            Event::Mounted { index, result } => self.mounted(index, result),
+            Event::Reload => {
+                if let Err(error) = self.reload() {
+                    let message = format!("cannot read the pod's manifest again: {error:#}");
+                    self.happened(EventType::Warning, "", "FailedSync", message);
                 }
             }
-            StartError::Failed(failure) => {
-                let reason = match failure.kind {
-                    FailureKind::Config => "CreateContainerConfigError",
-                    FailureKind::Create | FailureKind::Other => "CreateContainerError",
-                    FailureKind::Start => "StartError",
-                };
-                let message = failure.message;
-                self.happened(
-                    EventType::Warning,
-                    &path,
-                    "Failed",
-                    format!("Error: {message}"),
-                );
-                let now = Time(Timestamp::now());
-                let ended = ContainerStateTerminated {
-                    exit_code: 128,
-                    reason: Some(reason.to_owned()),
-                    message: Some(message),
-                    finished_at: Some(now),
-                    started_at: Some(Time(Timestamp::UNIX_EPOCH)),
-                    ..ContainerStateTerminated::default()
-                };
-                self.conclude(index, ended).await;
-            }
-        }
-    }
-
-    async fn ended(&mut self, index: usize, code: io::Result<i32>) {
-        self.pass_turn(index);
-        let container = &self.containers[index];
-        let since = match &container.state {
-            State::Running(running) => Some(Time(running.since)),
-            _ => None,
-        };
-        let (exit_code, message) = match code {
-            Ok(code) => (code, None),
-            Err(error) => (
-                255,
-                Some(format!("cannot tell how the container ended: {error}")),
-            ),
-        };
-        let group = container
-            .id
-            .as_ref()
-            .map(|id| self.home.container_cgroup(id));
-        // A group that tells nothing leaves the exit code to speak for itself.
-        let out_of_memory =
-            group.is_some_and(|group| self.cgroups.ran_out_of_memory(&group).unwrap_or(false));
-        let reason = match exit_code {
-            _ if out_of_memory => "OOMKilled",
-            0 => "Completed",
-            _ => "Error",
-        };
-        let ended = ContainerStateTerminated {
-            container_id: container.id.as_ref().map(|id| format!("orlop://{id}")),
-            exit_code,
-            reason: Some(reason.to_owned()),
-            message,
-            started_at: since,
-            finished_at: Some(Time(Timestamp::now())),
-            signal: None,
-        };
-        self.conclude(index, ended).await;
-    }
-
-    /// Clears away what is left of a start, and decides what comes next.
-    async fn conclude(&mut self, index: usize, ended: ContainerStateTerminated) {
-        let name = self.containers[index].name.clone();
-        let path = format!("spec.containers{{{name}}}");
-        if let Some(id) = self.containers[index].id.clone()
-            && let Err(error) = self.clear(index, &id).await
-        {
-            let message = format!("cannot clear container {name} away: {error:#}");
-            self.happened(EventType::Warning, &path, "FailedKillPod", message);
-        }
-        let stopping = self.stopping.is_some();
-        let delay = self.containers[index].ended(&self.pod, ended, stopping);
-        if delay.is_some() {
-            let message = format!(
-                "Back-off restarting failed container {name} in pod {}",
-                full_name(&self.pod)
-            );
-            self.happened(EventType::Warning, &path, "BackOff", message);
-        }
-    }
-
-    async fn clear(&self, index: usize, id: &str) -> Result<()> {
-        let container = &self.containers[index];
-        let deadline = Instant::now() + KILL_LIMIT;
-        let group = self.home.container_cgroup(id);
-        // With a process namespace of its own nothing outlives the first
-        // process; in a shared one, everything else still runs.
-        self.cgroups.kill(&group, None, deadline)?;
-        self.reap_strays();
-        self.cgroups.remove(&group, deadline)?;
-        let order = Order::Discard(container.name.clone());
-        // Nothing is mounted when the start failed early.
-        let _ = orders::order(self.launcher.as_fd(), &order, &[]).await;
-        cleanup::discard_start(&self.home, &container.name, container.restarts, id)
-    }
-
-    fn pass_turn(&mut self, index: usize) {
-        if self.turn == Some(index) {
-            self.turn = None;
+            Event::LauncherEnded => {}
         }
     }
 
@@ -664,87 +412,5 @@ impl Keeper {
     fn launcher_lost(&mut self) {
         let message = "the pod's launcher ended: its containers are started anew".to_owned();
         self.happened(EventType::Warning, "", "SandboxChanged", message);
-    }
-
-    /// Reaps children that nobody waits for: workers, and processes that
-    /// containers left behind.
-    fn reap_strays(&self) {
-        let starting = self
-            .containers
-            .iter()
-            .any(|c| matches!(c.state, State::Starting));
-        if starting || self.watchers.has_processes() {
-            // The child may be one that is about to be waited for.
-            return;
-        }
-        while let Ok(Some(pid)) = process::ended_child() {
-            let is_container = self
-                .containers
-                .iter()
-                .any(|container| match &container.state {
-                    State::Running(running) => running.pid == pid.as_raw_nonzero().get(),
-                    _ => false,
-                });
-            if is_container || process::reap(pid).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Writes the pod's status down, when it has changed.
-    fn record(&mut self) -> Result<()> {
-        let facts = Facts {
-            containers: self.containers.iter().map(Container::status).collect(),
-            over: self.is_over(),
-            sandbox: self.sandbox.done,
-            started: self.started,
-            host_ip: crate::sys::node::address(),
-        };
-        let status = status(&self.pod, facts, self.recorded.as_ref(), Timestamp::now());
-        if self.recorded.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        self.store
-            .set_pod_status(&self.home.uid, &status, &self.boot)?;
-        self.publish();
-        self.watchers.tell(&status);
-        self.recorded = Some(status);
-        Ok(())
-    }
-
-    /// Records an event of the pod. One that can't be recorded is lost: the pod
-    /// itself must go on.
-    fn happened(&self, kind: EventType, field_path: &str, reason: &str, message: String) {
-        let metadata = &self.pod.metadata;
-        let _ = self.store.record(&Happening {
-            namespace: metadata.namespace.clone().unwrap_or_default(),
-            kind: "Pod".to_owned(),
-            name: metadata.name.clone().unwrap_or_default(),
-            uid: self.home.uid.clone(),
-            field_path: field_path.to_owned(),
-            type_: kind,
-            reason: reason.to_owned(),
-            message,
-            source: "orlop".to_owned(),
-        });
-    }
-
-    fn qualified_name(&self) -> String {
-        let metadata = &self.pod.metadata;
-        format!(
-            "{}/{}",
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default()
-        )
-    }
-}
-
-fn never_ran(name: &str) -> ContainerStateTerminated {
-    ContainerStateTerminated {
-        exit_code: 137,
-        reason: Some("ContainerStatusUnknown".to_owned()),
-        message: Some(format!("container {name} was never started")),
-        finished_at: Some(Time(Timestamp::now())),
-        ..ContainerStateTerminated::default()
     }
 }

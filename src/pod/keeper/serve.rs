@@ -1,7 +1,7 @@
 //! The keeper's socket: who connects, what is asked, and the processes that run
 //! for clients.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -13,12 +13,13 @@ use rustix::net::sockopt::socket_peercred;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
+use super::children::Children;
 use super::container::State;
-use super::{Event, Keeper, orders, start};
+use super::{Event, Keeper, orders};
 use crate::pod::control::{Exec, Reply, Request};
 use crate::pod::home::Home;
 use crate::pod::protocol::{Answer, ExecOrder, Order};
-use crate::sys::{pidfd, readable, socket};
+use crate::sys::{readable, socket};
 
 /// Makes the socket on which the keeper listens, for its own user only.
 pub(super) fn listen(home: &Home) -> io::Result<UnixListener> {
@@ -50,7 +51,6 @@ impl Connection {
 #[derive(Default)]
 pub(super) struct Watchers {
     status: Rc<watch::Sender<Option<PodStatus>>>,
-    processes: Rc<Cell<usize>>,
     running: Rc<RefCell<Vec<Target>>>,
 }
 
@@ -61,11 +61,6 @@ struct Target {
 }
 
 impl Watchers {
-    /// True while processes for clients are started or waited for.
-    pub(super) fn has_processes(&self) -> bool {
-        self.processes.get() > 0
-    }
-
     /// Tells everybody who watches that the status has changed.
     pub(super) fn tell(&self, status: &PodStatus) {
         self.status.send_replace(Some(status.clone()));
@@ -79,7 +74,7 @@ impl Keeper {
             launcher: Rc::clone(&self.launcher),
             events: self.events.clone(),
             status: Rc::clone(&self.watchers.status),
-            processes: Rc::clone(&self.watchers.processes),
+            children: self.children.clone(),
             running: Rc::clone(&self.watchers.running),
         });
         tokio::task::spawn_local(async move {
@@ -110,7 +105,7 @@ struct Service {
     launcher: Rc<OwnedFd>,
     events: mpsc::UnboundedSender<Event>,
     status: Rc<watch::Sender<Option<PodStatus>>>,
-    processes: Rc<Cell<usize>>,
+    children: Children,
     running: Rc<RefCell<Vec<Target>>>,
 }
 
@@ -141,16 +136,15 @@ impl Service {
                 });
                 Ok(())
             }
-            Request::Watch => self.watch(&connection).await,
-            Request::Exec(exec) => {
-                self.processes.set(self.processes.get() + 1);
-                let result = self.exec(&connection, exec, descriptors).await;
-                self.processes.set(self.processes.get() - 1);
-                match result {
-                    Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),
-                    Err(error) => Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?),
-                }
+            Request::Reload => {
+                let _ = self.events.send(Event::Reload);
+                Ok(())
             }
+            Request::Watch => self.watch(&connection).await,
+            Request::Exec(exec) => match self.exec(&connection, exec, descriptors).await {
+                Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),
+                Err(error) => Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?),
+            },
         }
     }
 
@@ -188,24 +182,25 @@ impl Service {
             term: exec.term,
         }));
         let stdio: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let expected = self.children.expect();
         let (answer, mut answered) = orders::order(self.launcher.as_fd(), &order, &stdio).await?;
         drop(descriptors);
         let Answer::Started { pid } = answer else {
             bail!("the launcher gave no process");
         };
-        let pidfd = pidfd::open(pid)?;
+        let process = expected.arrived(pid)?;
         if answered.is_empty() {
             bail!("the launcher gave no word of the process");
         }
         let refusal = orders::read_to_end(answered.remove(0)).await?;
         if !refusal.is_empty() {
-            start::exit_code(&pidfd).await?;
+            process.exit_code().await?;
             return Err(anyhow!(refusal));
         }
         // Whether the client still listens or not, the process must be reaped.
         let told = connection.reply(&Reply::Started, &answered);
         drop(answered);
-        let code = start::exit_code(&pidfd).await?;
+        let code = process.exit_code().await?;
         told?;
         Ok(code)
     }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Container;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::children::{Child, Children};
 use super::orders;
 use super::output;
 use crate::image::Image;
@@ -37,8 +38,7 @@ pub(super) enum StartError {
 pub(super) struct Started {
     pub(super) image_id: String,
     pub(super) stop_signal: Option<String>,
-    pub(super) pid: i32,
-    pub(super) pidfd: Rc<OwnedFd>,
+    pub(super) process: Child,
     pub(super) since: Timestamp,
     pub(super) readers: [JoinHandle<std::io::Result<()>>; 2],
 }
@@ -46,6 +46,7 @@ pub(super) struct Started {
 /// What a start needs.
 pub(super) struct Start {
     pub(super) launcher: Rc<OwnedFd>,
+    pub(super) children: Children,
     pub(super) images: PathBuf,
     pub(super) logs: PathBuf,
     pub(super) container: Container,
@@ -80,6 +81,7 @@ impl Start {
             defaults: defaults(&image),
         }));
         let descriptors = [output.stdout.as_fd(), output.stderr.as_fd()];
+        let expected = self.children.expect();
         let answer = orders::order(self.launcher.as_fd(), &order, &descriptors).await;
         let (answer, mut descriptors) = answer.map_err(StartError::Failed)?;
         drop((output.stdout, output.stderr));
@@ -89,14 +91,16 @@ impl Start {
                 std::io::ErrorKind::InvalidData.into(),
             ));
         };
-        // A child that was not waited for yet: nobody else has its number.
-        let pidfd = pidfd::open(pid).map_err(|error| other("watch the container", error))?;
+        let process = expected
+            .arrived(pid)
+            .map_err(|error| other("watch the container", error))?;
         let since = Timestamp::now();
         if let Some(pipe) = descriptors.pop() {
             let refusal = orders::read_to_end(pipe).await;
             let refusal = refusal.map_err(|error| other("watch the container", error))?;
             if !refusal.is_empty() {
-                exit_code(&pidfd)
+                process
+                    .exit_code()
                     .await
                     .map_err(|error| other("reap the container", error))?;
                 return Err(StartError::Failed(Failure {
@@ -108,8 +112,7 @@ impl Start {
         Ok(Started {
             image_id: image.id,
             stop_signal: image.config.stop_signal,
-            pid,
-            pidfd: Rc::new(pidfd),
+            process,
             since,
             readers: output.readers,
         })
@@ -163,10 +166,10 @@ pub(super) async fn exit_code(pidfd: impl AsFd) -> std::io::Result<i32> {
 
 /// Waits for a container to end and for its output to be in the log.
 pub(super) async fn end(
-    pidfd: Rc<OwnedFd>,
+    process: Child,
     readers: [JoinHandle<std::io::Result<()>>; 2],
 ) -> std::io::Result<i32> {
-    let code = exit_code(&*pidfd).await?;
+    let code = process.exit_code().await?;
     // A process that left the container may keep its output open for ever.
     let drained = async {
         for reader in readers {

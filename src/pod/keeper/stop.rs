@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::container::State;
+use super::life::never_ran;
 use super::serve::Connection;
-use super::{KILL_LIMIT, Keeper, never_ran};
+use super::{KILL_LIMIT, Keeper};
 use crate::oci::signal::{self, KILL, TERM};
 use crate::storage::events::EventType;
 use crate::sys::pidfd;
