@@ -84,3 +84,28 @@ fn an_image_in_use_is_not_removed() {
     );
     assert!(!machine.orlop(["image", "ls"]).ok().contains("busybox"));
 }
+
+#[test]
+fn a_container_whose_image_changed_is_replaced() {
+    let machine = Machine::new();
+    let file = machine.path("busybox.tar");
+    let import = ["image", "import", path(&file), "busybox:next"];
+    machine.orlop(import).ok();
+    let spec = json!({"containers": [idle("c"), idle("d")]});
+    machine.run_pod(&pod(&spec));
+    machine.sh("web", "c", "touch /file");
+    let mut changed = spec;
+    changed["containers"][0]["image"] = json!("busybox:next");
+    changed["containers"][0]["imagePullPolicy"] = json!("Always");
+    let said = machine.orlop_with(["apply", "-f", "-"], &pod(&changed));
+    assert_eq!(said.ok(), "pod/web configured\n");
+    machine.wait_for("web", |pod| {
+        let c = status(pod, "c");
+        c["image"] == "busybox:next" && c["restartCount"] == 1 && c["ready"] == true
+    });
+    assert_eq!(
+        machine.sh("web", "c", "ls -d /file 2>/dev/null || true"),
+        ""
+    );
+    assert_eq!(status(&machine.pod("web"), "d")["restartCount"], 0);
+}
