@@ -181,7 +181,8 @@ impl Store {
     pub fn open(roots: &Roots, durability: Durability) -> Result<Self, StoreError> {
         let path = roots.database();
         let connection = match connect(&path) {
-            Err(_) if !path.exists() => {
+            // It is not there, or was not there a moment ago.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
                 roots::make(&roots.data, 0o711)?;
                 schema::create(&path, &roots.data).map_err(|source| StoreError::Create {
                     path: path.clone(),
