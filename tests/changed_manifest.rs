@@ -61,7 +61,9 @@ fn a_change_that_kubernetes_forbids_is_refused_and_changes_nothing() {
     let changed = manifest("busybox", "sleep 5");
     let error = machine.orlop_with(["apply", "-f", "-"], &changed).refused();
     assert!(
-        error.contains("pod updates may not change fields other than"),
+        error.contains(
+            "spec.containers[0].command[2]: this field of an existing Pod cannot be changed"
+        ),
         "{error}"
     );
     assert_eq!(machine.pod("changed"), before);

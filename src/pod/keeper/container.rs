@@ -185,7 +185,13 @@ impl Container {
 
     /// The image is not there: it is looked for again after a while.
     pub(super) fn image_missing(&mut self, reason: &'static str, message: String) {
+        let again = !self.image_backoff.is_fresh();
         let due = Some(Instant::now() + self.image_backoff.next());
+        // Between tries that failed more than once kubelet shows the waiting.
+        let reason = match reason {
+            "ErrImagePull" if again => "ImagePullBackOff",
+            reason => reason,
+        };
         self.state = State::Waiting {
             reason,
             message: Some(message),
