@@ -41,7 +41,7 @@ fn a_kill_at_any_moment_of_apply_or_delete_is_made_good_by_the_next_command() {
     let aside = machine.uid("bystander");
 
     let mut there = false;
-    for round in 0..number("ORLOP_TEST_KILLS", 30) {
+    for round in 0..number("ORLOP_TEST_KILLS", 100) {
         let delay = Duration::from_micros(random.below(60_000));
         let victim = ["orlop", "keeper", "launcher"][random.below(3) as usize];
         let next = ["reconcile", "get"][random.below(2) as usize];

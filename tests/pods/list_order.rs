@@ -10,7 +10,7 @@ const MANIFEST: &str = include_str!("../../specs/producer-consumer.yaml");
 /// How often each case is run; `ORLOP_TEST_RUNS` says otherwise.
 fn runs() -> u32 {
     let runs = std::env::var("ORLOP_TEST_RUNS").ok();
-    runs.map_or(20, |runs| {
+    runs.map_or(100, |runs| {
         runs.parse().expect("ORLOP_TEST_RUNS is a number")
     })
 }
