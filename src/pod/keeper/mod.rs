@@ -1,7 +1,7 @@
 //! The keeper: one process that does for one pod what a kubelet does for its
 //! node's pods.
 //!
-//! It has one thread and one loop. Whatever happens arrives as an [`Event`]; the
+//! It has one thread and one loop. Whatever happens arrives as an event; the
 //! loop takes it in, does what is due, and records the pod's status when it has
 //! changed. A keeper that was killed leaves nothing that the next one does not
 //! find: it starts by ending what is left of the former's processes.
