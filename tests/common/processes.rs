@@ -9,6 +9,7 @@ use orlop::pod::home::{self, Home};
 use orlop::storage::store::{Durability, Store};
 use orlop::sys::cgroup::Cgroups;
 use orlop::sys::pidfd;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{LIMIT, Machine, entries, path};
 
@@ -212,10 +213,15 @@ pub fn restarts(pod: &Pod) -> i32 {
     containers(pod).iter().map(|one| one.restart_count).sum()
 }
 
-/// Kills a process, as `kill -9` does. One that has ended already is fine.
+/// Kills a process, as `kill -9` does, and waits until it has ended: until then it
+/// keeps its locks. One that has ended already is fine.
 pub fn kill(pid: i32) {
     if let Ok(process) = pidfd::open(pid) {
         let _ = pidfd::send_signal(&process, 9);
+        let mut end = [PollFd::new(&process, PollFlags::IN)];
+        let limit = LIMIT.try_into().expect("a timeout");
+        let ended = poll(&mut end, Some(&limit)).expect("poll");
+        assert_eq!(ended, 1, "process {pid} does not end");
     }
 }
 
