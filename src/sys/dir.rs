@@ -50,11 +50,7 @@ pub fn entry_name(name: &OsStr) -> Option<CString> {
 /// `EXDEV` when `name` is a mount point; `ELOOP` or `ENOTDIR` when it is no
 /// directory; and those of openat2(2).
 pub fn open(parent: impl AsFd, name: &CStr) -> Result<OwnedFd> {
-    open_beneath(
-        parent.as_fd(),
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK,
-    )
+    open_beneath(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
 /// Opens the entry `name` of `parent`, of whatever kind, as a mere handle

@@ -52,6 +52,27 @@ fn a_bind_mount_inside_stops_deletion_and_keeps_what_it_shows() {
 }
 
 #[test]
+fn a_bind_mount_in_the_depths_is_named_by_where_it_is_now() {
+    let test = "mounts::a_bind_mount_in_the_depths_is_named_by_where_it_is_now";
+    in_private_mounts(test, || {
+        let ground = Ground::new();
+        let place = ground.dir(&vec!["d"; 100].join("/"));
+        bind(&ground.path("outside"), &place);
+
+        let error = ground.remove_tree().unwrap_err();
+
+        let Cause::Mount(path) = &error.cause else {
+            panic!("{error}");
+        };
+        ground.assert_the_canary_sings();
+        assert!(ground.root.join(path).join("canary").exists(), "{path:?}");
+        unmount(&ground.root.join(path));
+        ground.remove_tree().unwrap();
+        ground.assert_the_canary_sings();
+    });
+}
+
+#[test]
 fn a_bind_mount_on_a_file_stops_deletion() {
     in_private_mounts("mounts::a_bind_mount_on_a_file_stops_deletion", || {
         let ground = Ground::new();

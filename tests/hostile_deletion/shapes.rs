@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use orlop::volume::remove::{Cause, Options, Progress, empty_tree, remove_tree};
+use orlop::volume::remove::{
+    Cause, Options, Progress, RemoveError, Removed, empty_tree, remove_tree,
+};
 use rustix::fs::{CWD, FileType, IFlags, Mode, OFlags};
 
 use crate::support::{
@@ -155,35 +157,65 @@ fn deep_immutable_directories_go() {
     });
 }
 
-#[test]
-fn a_directory_that_is_written_to_goes_or_is_named() {
-    let ground = Ground::new();
-    let busy = ground.dir("a/busy");
+/// Deletes the tree while a thread makes files and directories in `a/busy`, with
+/// `pause` after each.
+fn remove_while_it_fills(
+    ground: &Ground,
+    pause: Option<Duration>,
+    options: Options<'_>,
+) -> Result<Removed, RemoveError> {
+    let inside = File::open(ground.dir("a/busy")).unwrap();
     let over = AtomicBool::new(false);
-    let result = thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
-            let inside = File::open(&busy).unwrap();
             for n in 0.. {
-                let name = format!("file {n}");
-                let made = rustix::fs::mkdirat(&inside, name, Mode::RWXU);
+                let made = match n % 2 {
+                    0 => rustix::fs::mkdirat(&inside, n.to_string(), Mode::RWXU),
+                    _ => rustix::fs::symlinkat("nowhere", &inside, n.to_string()),
+                };
                 if over.load(Ordering::Relaxed) || made.is_err() {
                     break;
+                }
+                if let Some(pause) = pause {
+                    thread::sleep(pause);
                 }
             }
         });
         thread::sleep(Duration::from_millis(50));
-        let result = ground.remove_tree();
+        let result = ground.remove_with(options);
         over.store(true, Ordering::Relaxed);
         result
-    });
-    match result {
+    })
+}
+
+#[test]
+fn a_directory_that_is_written_to_while_deletion_runs_goes() {
+    let ground = Ground::new();
+    let pause = Some(Duration::from_micros(500));
+    remove_while_it_fills(&ground, pause, Options::default()).unwrap();
+    assert!(ground.tree_is_gone());
+}
+
+#[test]
+fn a_directory_that_fills_as_fast_as_it_empties_holds_nobody_past_the_deadline() {
+    let ground = Ground::new();
+    let options = Options {
+        deadline: Some(Instant::now() + Duration::from_secs(1)),
+        ..Options::default()
+    };
+    let start = Instant::now();
+    match remove_while_it_fills(&ground, None, options) {
         Ok(_) => assert!(ground.tree_is_gone()),
         Err(error) => match &error.cause {
+            Cause::Deadline => {}
             Cause::KeepsFilling(path) => assert_eq!(path.to_str(), Some("tree/a/busy")),
             _ => panic!("{error}"),
         },
     }
+    assert!(start.elapsed() < Duration::from_secs(20));
+
     ground.remove_tree().unwrap();
+    assert!(ground.tree_is_gone());
 }
 
 #[test]
@@ -215,6 +247,7 @@ fn large_trees_go_whole_and_are_counted() {
     let block = fs::metadata(ground.path("tree/flat/0")).unwrap().blocks() * 512;
     let progress = Progress::default();
     let options = Options {
+        bytes: true,
         progress: Some(&progress),
         ..Options::default()
     };

@@ -21,20 +21,26 @@ use rustix::io::Errno;
 use super::{Cause, Options, Progress, RemoveError, Removed};
 use crate::sys::dir;
 
+mod queue;
 mod step;
+
+use queue::{Names, Queue, Task};
 
 /// Directories this far below the top have their directories moved up. Each
 /// thread holds about as many descriptors as this.
 const DEEP: u32 = 32;
-/// How often a directory is looked through again because it was not empty.
-const ROUNDS: u32 = 256;
+/// What may be spent on looking through one directory again because it was not
+/// empty: the entries found in it, and [`LOOK`] at the least for each time.
+const PATIENCE: u64 = 256 * LOOK;
+/// What one look costs, in entries.
+const LOOK: u64 = 4096;
 /// Names unlinked in one go: between two looks at the clock, and by one thread.
 const BATCH: usize = 1024;
-/// Directories noted in one round of their parent, so that memory stays bounded.
-const BROOD: usize = 16 * 1024;
+/// Memory for the names of directories noted in one look at their parent, in bytes.
+const BROOD: usize = 64 << 20;
 /// Threads used unless the caller says otherwise, processors permitting.
 const THREADS: usize = 4;
-/// Tasks that must be waiting before another thread is worth its start.
+/// Directories that must be waiting before another thread is worth starting or waking.
 const WORTH_A_THREAD: usize = 4;
 
 /// Deletes `name` in `parent`.
@@ -51,7 +57,7 @@ pub(super) fn remove(
         Ok((mount, fd)) => walk.run(Dir::top(fd, mount, 0), |parent| Task::Name {
             parent,
             name,
-            round: 0,
+            spent: 0,
         }),
         Err(source) => walk.note(Cause::Kernel {
             step: "examine the directory of",
@@ -65,21 +71,24 @@ pub(super) fn remove(
 /// Deletes all that is in `given`, looking again until it reads empty.
 pub(super) fn empty(given: BorrowedFd<'_>, options: Options<'_>) -> Result<Removed, RemoveError> {
     let walk = Walk::new(options);
-    for round in 0.. {
-        let before = walk.removed.now();
+    let mut spent = 0;
+    while spent <= PATIENCE {
         let opened = dir::open(given, c".").and_then(|fd| Ok((dir::status(&fd)?.mount, fd)));
-        match opened {
-            Ok((mount, fd)) => walk.run(Dir::top(fd, mount, 1), Task::Look),
-            Err(errno) => walk.note(Cause::kernel("open", PathBuf::from("."), errno)),
+        let (mount, fd) = match opened {
+            Ok(opened) => opened,
+            Err(errno) => {
+                walk.note(Cause::kernel("open", PathBuf::from("."), errno));
+                return walk.result();
+            }
+        };
+        let top = Dir::top(fd, mount, 1);
+        walk.run(top.clone(), Task::Look);
+        if walk.has_failed() || top.found.load(Ordering::Relaxed) == 0 {
+            return walk.result();
         }
-        if walk.has_failed() || walk.removed.now() == before {
-            break;
-        }
-        if round == ROUNDS {
-            walk.note(Cause::KeepsFilling(PathBuf::from(".")));
-            break;
-        }
+        spent = top.spent_with_this_look(spent);
     }
+    walk.note(Cause::KeepsFilling(PathBuf::from(".")));
     walk.result()
 }
 
@@ -99,9 +108,10 @@ struct Dir {
     parent: Option<Arc<Dir>>,
     /// 1 for the top of the tree; 0 for the directory that the top is in.
     depth: u32,
-    round: u32,
-    /// Whether this round stopped at a full brood, and so proves nothing.
-    cut_short: AtomicBool,
+    /// What has been spent on looking through it, up to this look.
+    spent: u64,
+    /// Entries that this look has found.
+    found: AtomicU64,
     /// Tasks about this directory and those in it that are not done yet.
     pending: AtomicUsize,
     /// Whether something in it is known to stay.
@@ -116,25 +126,34 @@ impl Dir {
             name: CString::default(),
             parent: None,
             depth,
-            round: 0,
-            cut_short: AtomicBool::new(false),
+            spent: 0,
+            found: AtomicU64::new(0),
             pending: AtomicUsize::new(1),
             failed: AtomicBool::new(false),
         })
     }
 
-    fn within(parent: Arc<Dir>, fd: OwnedFd, name: CString, round: u32) -> Arc<Dir> {
+    fn within(parent: Arc<Dir>, fd: OwnedFd, name: CString, spent: u64) -> Arc<Dir> {
         Arc::new(Dir {
             fd,
             mount: parent.mount,
             name,
             depth: parent.depth + 1,
-            round,
+            spent,
+            found: AtomicU64::new(0),
             parent: Some(parent),
-            cut_short: AtomicBool::new(false),
             pending: AtomicUsize::new(1),
             failed: AtomicBool::new(false),
         })
+    }
+
+    /// What has been spent after this look. The first is free of what it found:
+    /// however large, the directory may have been so before.
+    fn spent_with_this_look(&self, before: u64) -> u64 {
+        match before {
+            0 => LOOK,
+            _ => before + self.found.load(Ordering::Relaxed).max(LOOK),
+        }
     }
 
     /// The path of the entry `name`, for people.
@@ -152,43 +171,6 @@ impl Dir {
             .map(|name| OsStr::from_bytes(name.to_bytes()))
             .collect()
     }
-}
-
-enum Task {
-    /// Look into the directory.
-    Look(Arc<Dir>),
-    /// Remove an entry that is a directory, as far as is known.
-    Name {
-        parent: Arc<Dir>,
-        name: CString,
-        round: u32,
-    },
-    /// Remove entries that are no directories, as far as is known.
-    Batch { parent: Arc<Dir>, names: Names },
-    /// Let go of the raft, when nothing more can come to it.
-    Release(Arc<Dir>),
-}
-
-/// Names, one after the other in one piece of memory.
-#[derive(Default)]
-struct Names {
-    text: Vec<u8>,
-    /// The inode and where the name begins.
-    entries: Vec<(u64, usize)>,
-}
-
-impl Names {
-    fn push(&mut self, inode: u64, name: &CStr) {
-        self.entries.push((inode, self.text.len()));
-        self.text.extend_from_slice(name.to_bytes_with_nul());
-    }
-}
-
-struct Queue {
-    tasks: Vec<Task>,
-    /// Threads at work on a task; the walk ends when there are neither.
-    busy: usize,
-    threads: usize,
 }
 
 struct Walk<'a> {
@@ -220,11 +202,7 @@ impl<'a> Walk<'a> {
             left: AtomicU64::new(0),
             first: Mutex::new(None),
             stopped: AtomicBool::new(false),
-            queue: Mutex::new(Queue {
-                tasks: Vec::new(),
-                busy: 0,
-                threads: 1,
-            }),
+            queue: Mutex::default(),
             ready: Condvar::new(),
             raft: Mutex::new(None),
             rafted: AtomicU64::new(0),
@@ -249,22 +227,22 @@ impl<'a> Walk<'a> {
 
     /// Works until everything that `first` leads to is done.
     fn run(&self, top: Arc<Dir>, first: impl FnOnce(Arc<Dir>) -> Task) {
-        lock(&self.queue).tasks.push(first(top));
+        lock(&self.queue).push(first(top));
         thread::scope(|scope| self.work(scope));
-        lock(&self.queue).threads = 1;
+        lock(&self.queue).helpers = 0;
     }
 
     fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
-        while let Some(task) = self.next() {
+        while let Some(task) = self.next(scope) {
             self.look_at_the_clock();
             match task {
                 Task::Look(dir) => self.look(scope, dir, &mut buffer),
                 Task::Name {
                     parent,
                     name,
-                    round,
-                } => self.enter(scope, parent, name, round, &mut buffer),
+                    spent,
+                } => self.enter(scope, parent, name, spent, &mut buffer),
                 Task::Batch { parent, names } => {
                     self.unlink_all(scope, &parent, names);
                     self.done_with_one(scope, parent);
@@ -273,18 +251,19 @@ impl<'a> Walk<'a> {
             }
             let mut queue = lock(&self.queue);
             queue.busy -= 1;
-            if queue.busy == 0 && queue.tasks.is_empty() {
+            if queue.busy == 0 && queue.waiting() == 0 {
                 self.ready.notify_all();
             }
         }
     }
 
     /// The next task; None when all is done.
-    fn next(&self) -> Option<Task> {
+    fn next<'s>(&'s self, scope: &'s Scope<'s, '_>) -> Option<Task> {
         let mut queue = lock(&self.queue);
         loop {
-            if let Some(task) = queue.tasks.pop() {
+            if let Some(task) = queue.pop() {
                 queue.busy += 1;
+                self.call_for_help(scope, queue);
                 return Some(task);
             }
             if queue.busy == 0 {
@@ -292,14 +271,14 @@ impl<'a> Walk<'a> {
                 queue.busy += usize::from(raft.is_some());
                 return raft.map(Task::Release);
             }
-            queue = self
-                .ready
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue.idle += 1;
+            let woken = self.ready.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 
-    /// Notes a task about an entry of `parent`.
+    /// Notes a task about `parent` or an entry of it.
     fn push<'s>(&'s self, scope: &'s Scope<'s, '_>, parent: &Arc<Dir>, task: Task) {
         parent.pending.fetch_add(1, Ordering::Relaxed);
         self.push_again(scope, task);
@@ -308,12 +287,33 @@ impl<'a> Walk<'a> {
     /// Notes a task that its directory has counted already.
     fn push_again<'s>(&'s self, scope: &'s Scope<'s, '_>, task: Task) {
         let mut queue = lock(&self.queue);
-        queue.tasks.push(task);
-        let one_more = queue.threads < self.threads && queue.tasks.len() >= WORTH_A_THREAD;
-        queue.threads += usize::from(one_more);
-        drop(queue);
-        self.ready.notify_one();
-        if one_more {
+        queue.push(task);
+        self.call_for_help(scope, queue);
+    }
+
+    /// Notes a task about each of the directories `names` in `parent`.
+    fn push_all<'s>(&'s self, scope: &'s Scope<'s, '_>, parent: &Arc<Dir>, names: Names) {
+        if names.len() > 0 {
+            parent.pending.fetch_add(names.len(), Ordering::Relaxed);
+            let mut queue = lock(&self.queue);
+            queue.push_all(parent.clone(), names);
+            self.call_for_help(scope, queue);
+        }
+    }
+
+    /// Wakes or starts another thread when there is work for it. With little to
+    /// do, whoever is at work comes to it sooner than a thread that has to wake
+    /// up: a deep tree would wait for that at every level.
+    fn call_for_help<'s>(&'s self, scope: &'s Scope<'s, '_>, mut queue: MutexGuard<'_, Queue>) {
+        if queue.waiting() < WORTH_A_THREAD {
+            return;
+        }
+        if queue.idle > 0 {
+            return self.ready.notify_one();
+        }
+        if queue.helpers + 1 < self.threads {
+            queue.helpers += 1;
+            drop(queue);
             // Where no thread is to be had, those that run do the work.
             let _ = thread::Builder::new()
                 .name("remove".into())

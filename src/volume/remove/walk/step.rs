@@ -10,7 +10,10 @@ use std::thread::Scope;
 use rustix::fs::{AtFlags, FileType, Mode, RawDir};
 use rustix::io::Errno;
 
-use super::{BATCH, BROOD, Cause, DEEP, Dir, Names, ROUNDS, Removed, Task, Walk, lock};
+use super::{
+    BATCH, BROOD, Cause, DEEP, Dir, LOOK, Names, PATIENCE, Removed, Task, WORTH_A_THREAD, Walk,
+    lock,
+};
 use crate::sys::dir;
 
 /// Unlinked names between two looks at the clock.
@@ -30,7 +33,7 @@ impl Walk<'_> {
         scope: &'s Scope<'s, '_>,
         parent: Arc<Dir>,
         name: CString,
-        round: u32,
+        spent: u64,
         buffer: &mut [MaybeUninit<u8>],
     ) {
         if self.stopped() {
@@ -39,11 +42,11 @@ impl Walk<'_> {
         }
         match self.open(&parent, &name) {
             Ok(Opened::Directory(fd)) => {
-                return self.look(scope, Dir::within(parent, fd, name, round), buffer);
+                return self.look(scope, Dir::within(parent, fd, name, spent), buffer);
             }
             Ok(Opened::SomethingElse) => {
                 let mut removed = Removed::default();
-                self.unlink(scope, &parent, &name, round, &mut removed);
+                self.unlink(scope, &parent, &name, spent, &mut removed);
                 self.count(removed);
             }
             Ok(Opened::Nothing) => {}
@@ -97,8 +100,8 @@ impl Walk<'_> {
         dir: Arc<Dir>,
         buffer: &mut [MaybeUninit<u8>],
     ) {
-        let mut names = Names::default();
-        let mut brood = 0;
+        let (mut names, mut brood) = (Names::default(), Names::default());
+        let mut noted = 0;
         let mut entries = RawDir::new(&dir.fd, buffer);
         while let Some(entry) = entries.next() {
             let entry = match entry {
@@ -115,27 +118,31 @@ impl Walk<'_> {
             if name == c"." || name == c".." {
                 continue;
             }
-            if entry.file_type() == FileType::Directory {
-                self.descend(scope, &dir, name);
-                brood += 1;
-            } else {
-                names.push(entry.ino(), name);
+            dir.found.fetch_add(1, Ordering::Relaxed);
+            match entry.file_type() {
+                FileType::Directory if dir.depth >= DEEP => self.descend(scope, &dir, name),
+                FileType::Directory => brood.push(entry.ino(), name),
+                _ => names.push(entry.ino(), name),
             }
-            if names.entries.len() == BATCH {
+            if names.len() == BATCH {
                 self.hand_out(scope, &dir, std::mem::take(&mut names));
             }
-            if brood == BROOD || self.stopped() {
-                dir.cut_short.store(true, Ordering::Relaxed);
+            if brood.len() == BATCH {
+                noted += brood.size();
+                self.push_all(scope, &dir, std::mem::take(&mut brood));
+            }
+            if noted > BROOD || self.stopped() {
                 break;
             }
         }
+        self.push_all(scope, &dir, brood);
         self.unlink_all(scope, &dir, names);
         self.done_with_one(scope, dir);
     }
 
     /// Leaves a batch to another thread, unless all have enough to do.
     fn hand_out<'s>(&'s self, scope: &'s Scope<'s, '_>, dir: &Arc<Dir>, names: Names) {
-        if self.threads > 1 && lock(&self.queue).tasks.len() < self.threads * 2 {
+        if self.threads > 1 && lock(&self.queue).waiting() < self.threads * 2 * WORTH_A_THREAD {
             let parent = dir.clone();
             self.push(scope, dir, Task::Batch { parent, names });
         } else {
@@ -143,18 +150,15 @@ impl Walk<'_> {
         }
     }
 
-    /// Notes the directory `name` of `dir` as a task.
+    /// Notes the directory `name` of `dir`, which is deep, as a task.
     fn descend<'s>(&'s self, scope: &'s Scope<'s, '_>, dir: &Arc<Dir>, name: &CStr) {
-        let moved = match dir.depth {
-            DEEP.. => self.move_up(dir, name),
-            _ => None,
-        };
-        // What can't be moved is gone into where it is.
+        // What can't be moved up is gone into where it is.
+        let moved = self.move_up(dir, name);
         let (parent, name) = moved.unwrap_or_else(|| (dir.clone(), name.to_owned()));
         let task = Task::Name {
             parent: parent.clone(),
             name,
-            round: 0,
+            spent: 0,
         };
         self.push(scope, &parent, task);
     }
@@ -200,18 +204,17 @@ impl Walk<'_> {
         dir: &Arc<Dir>,
         mut names: Names,
     ) {
-        names.entries.sort_unstable();
-        for (tick, entries) in names.entries.chunks(TICK).enumerate() {
+        let mut left = names.len();
+        let mut names = names.in_order().peekable();
+        while names.peek().is_some() {
             self.look_at_the_clock();
             if self.stopped() {
-                self.leave(dir, names.entries.len() - tick * TICK);
-                return;
+                return self.leave(dir, left);
             }
             let mut removed = Removed::default();
-            for &(_, start) in entries {
-                if let Ok(name) = CStr::from_bytes_until_nul(&names.text[start..]) {
-                    self.unlink(scope, dir, name, 0, &mut removed);
-                }
+            for name in names.by_ref().take(TICK) {
+                self.unlink(scope, dir, name, 0, &mut removed);
+                left -= 1;
             }
             self.count(removed);
         }
@@ -223,12 +226,13 @@ impl Walk<'_> {
         scope: &'s Scope<'s, '_>,
         dir: &Arc<Dir>,
         name: &CStr,
-        round: u32,
+        spent: u64,
         removed: &mut Removed,
     ) {
-        // Counted is what the last link gives back; a failure shows in unlinkat.
-        let status = dir::status_of(&dir.fd, name);
-        let bytes = status.map_or(0, |status| if status.links == 1 { status.bytes } else { 0 });
+        let bytes = match self.options.bytes {
+            true => given_back(dir, name),
+            false => 0,
+        };
         let unlink = || rustix::fs::unlinkat(&dir.fd, name, AtFlags::empty());
         let done = match unlink() {
             Err(refused @ (Errno::PERM | Errno::ACCESS)) => match self.unlock(dir, name, refused) {
@@ -248,7 +252,7 @@ impl Walk<'_> {
             Err(Errno::NOENT) => {}
             Err(Errno::ISDIR) => {
                 dir.pending.fetch_add(1, Ordering::Relaxed);
-                if !self.again(scope, dir, name, round + 1) {
+                if !self.again(scope, dir, name, spent + LOOK) {
                     dir.pending.fetch_sub(1, Ordering::Relaxed);
                 }
             }
@@ -291,9 +295,9 @@ impl Walk<'_> {
         scope: &'s Scope<'s, '_>,
         parent: &Arc<Dir>,
         name: &CStr,
-        round: u32,
+        spent: u64,
     ) -> bool {
-        if round > ROUNDS {
+        if spent > PATIENCE {
             self.note(Cause::KeepsFilling(parent.path(name)));
             self.leave(parent, 1);
             return false;
@@ -301,7 +305,7 @@ impl Walk<'_> {
         let task = Task::Name {
             parent: parent.clone(),
             name: name.to_owned(),
-            round,
+            spent,
         };
         self.push_again(scope, task);
         true
@@ -337,8 +341,8 @@ impl Walk<'_> {
                 }),
                 Err(Errno::NOENT) => {}
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {
-                    let more = u32::from(!dir.cut_short.load(Ordering::Relaxed));
-                    if self.again(scope, &parent, &dir.name, dir.round + more) {
+                    let spent = dir.spent_with_this_look(dir.spent);
+                    if self.again(scope, &parent, &dir.name, spent) {
                         return;
                     }
                 }
@@ -347,4 +351,14 @@ impl Walk<'_> {
             dir = parent;
         }
     }
+}
+
+/// The space that the file system gets back with this name of a file, in bytes:
+/// only the last one frees it. What can't be looked at shows when it is unlinked.
+fn given_back(dir: &Dir, name: &CStr) -> u64 {
+    let status = dir::status_of(&dir.fd, name);
+    status.map_or(0, |status| match status.links {
+        1 => status.bytes,
+        _ => 0,
+    })
 }
