@@ -236,8 +236,12 @@ fn mount_root(spec: &Spec, rootfs: &Path) -> Result<OwnedFd, RootfsError> {
 /// The new root goes where the old one is, the old one on top of it, and away.
 fn pivot(top: BorrowedFd, shared: bool) -> Result<(), RootfsError> {
     let failed = |step: &'static str| RootfsError::step::<Errno>(step);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old =
+        rustix::fs::open("/", flags, Mode::empty()).map_err(failed("open the host's root"))?;
     fchdir(top).map_err(failed("change to the root"))?;
     pivot_root(".", ".").map_err(failed("pivot to the root"))?;
+    fchdir(&old).map_err(failed("change to the host's root"))?;
     if shared {
         // The host must not lose its mounts with us.
         mount_change(
