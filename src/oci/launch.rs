@@ -1,9 +1,9 @@
 //! From a checked configuration to a process that waits for its start.
 //!
 //! The container's process is cloned straight into its PID namespace and its
-//! control group, and makes the rest of its world itself, with libcontainer's
-//! init: the other namespaces, the mounts, the user, the capabilities. There is
-//! no process in between.
+//! control group, and makes the rest of its world itself: the other namespaces
+//! and the root, then, with libcontainer's init, the user and the capabilities.
+//! There is no process in between.
 //!
 //! The caller's process must have one thread. Nothing of it is changed that is
 //! not changed back, so it may create several containers one after the other.
