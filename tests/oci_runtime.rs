@@ -810,3 +810,205 @@ fn the_version_and_the_help_are_no_errors() {
     assert_eq!(unknown.status.code(), Some(1));
     std::io::stdout().flush().expect("flush");
 }
+
+/// Runs a shell script in a mount namespace of its own that tells nobody of its
+/// mounts; `$RUN` there runs the container, `$VOLUME` is an empty directory.
+fn in_own_mounts(ground: &Ground, script: &str) -> Output {
+    let volume = ground.dir.path().join("volume");
+    fs::create_dir_all(&volume).expect("volume");
+    let run = format!(
+        "{} --root {} run --bundle {} {}",
+        env!("CARGO_BIN_EXE_orlop-oci"),
+        text(&ground.records()),
+        text(&ground.bundle()),
+        ground.id
+    );
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec", script])
+        .env("RUN", run)
+        .env("VOLUME", volume)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    finish(command.spawn().expect("unshare is needed"))
+}
+
+fn add_mount(config: &mut Value, mount: Value) {
+    config["mounts"].as_array_mut().expect("array").push(mount);
+}
+
+#[test]
+fn a_destination_that_links_to_the_host_stays_inside_the_root() {
+    let ground = Ground::new("destination");
+    let outside = ground.dir.path().join("outside");
+    let volume = ground.dir.path().join("volume");
+    fs::create_dir_all(&outside).expect("outside");
+    fs::create_dir_all(&volume).expect("volume");
+    fs::write(volume.join("proof"), "mounted\n").expect("proof");
+    symlink(&outside, ground.rootfs().join("absolute")).expect("symlink");
+    let up = Path::new("../../../../../../../..").join(outside.strip_prefix("/").expect("path"));
+    symlink(up, ground.rootfs().join("relative")).expect("symlink");
+    for place in ["/absolute", "/relative", "/absolute/deeper/still"] {
+        ground.configure(&["cat", &format!("{place}/proof")], |config| {
+            add_mount(
+                config,
+                json!({"destination": place, "type": "bind", "source": volume, "options": ["rbind"]}),
+            );
+        });
+        let output = ground.run();
+        assert_eq!(lines(&output), ["mounted"], "{place}: {}", errors(&output));
+        assert_eq!(fs::read_dir(&outside).expect("outside").count(), 0);
+    }
+    assert!(
+        ground
+            .rootfs()
+            .join(outside.strip_prefix("/").expect("path"))
+            .is_dir()
+    );
+}
+
+#[test]
+fn a_destination_that_is_swapped_meanwhile_never_leads_outside() {
+    let ground = Ground::new("race");
+    let outside = ground.dir.path().join("outside");
+    let shared = ground.dir.path().join("shared");
+    for directory in [&outside, &shared.join("x")] {
+        fs::create_dir_all(directory).expect("directory");
+    }
+    symlink(&outside, shared.join("link")).expect("symlink");
+    ground.configure(&["true"], |config| {
+        for (place, options) in [("/shared", "rbind"), ("/shared/x/deep", "bind")] {
+            add_mount(
+                config,
+                json!({"destination": place, "type": "bind", "source": shared, "options": [options]}),
+            );
+        }
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let (one, other) = (shared.join("x"), shared.join("link"));
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("swap");
+            }
+        });
+        let codes: Vec<_> = (0..40).map(|_| ground.run().status.code()).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(codes.iter().all(|code| matches!(code, Some(0 | 1))));
+    });
+    assert_eq!(fs::read_dir(&outside).expect("outside").count(), 0);
+    ground.assert_no_traces();
+}
+
+#[test]
+fn a_null_device_that_is_a_link_hides_nothing_and_is_refused() {
+    let ground = Ground::new("null");
+    let secret = ground.dir.path().join("secret");
+    fs::write(&secret, "of the host").expect("secret");
+    symlink(&secret, ground.rootfs().join("dev/null")).expect("symlink");
+    ground.configure(&["true"], |config| {
+        let mounts = config["mounts"].as_array_mut().expect("array");
+        mounts.retain(|mount| {
+            !mount["destination"]
+                .as_str()
+                .expect("path")
+                .starts_with("/dev")
+        });
+    });
+    let output = ground.run();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors(&output).contains("\"/dev/null\""),
+        "{}",
+        errors(&output)
+    );
+    assert_eq!(fs::read_to_string(&secret).expect("secret"), "of the host");
+    ground.assert_no_traces();
+}
+
+#[test]
+fn later_mounts_of_the_host_arrive_through_rslave_and_not_through_rprivate() {
+    // Says that it is there, then waits up to a second for a mount of the host.
+    let script = "touch /data/ready; for i in 0 1 2 3 4 5 6 7 8 9; do \
+                  [ -e /data/sub/late ] && echo seen && exit; sleep 0.1; done; echo unseen";
+    let outer = "mount -t tmpfs volume $VOLUME; mount --make-shared $VOLUME; mkdir $VOLUME/sub; \
+                 $RUN & until [ -e $VOLUME/ready ]; do sleep 0.01; done; \
+                 mount -t tmpfs late $VOLUME/sub; touch $VOLUME/sub/late; wait";
+    for (propagation, expected) in [("rslave", "seen"), ("rprivate", "unseen")] {
+        let ground = Ground::new(propagation);
+        let volume = ground.dir.path().join("volume");
+        ground.configure(&["sh", "-c", script], |config| {
+            add_mount(
+                config,
+                json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", propagation]}),
+            );
+        });
+        let output = in_own_mounts(&ground, outer);
+        assert_eq!(
+            lines(&output),
+            [expected],
+            "{propagation}: {}",
+            errors(&output)
+        );
+    }
+}
+
+#[test]
+fn mounts_of_the_container_arrive_on_the_host_through_rshared() {
+    let ground = Ground::new("rshared");
+    let volume = ground.dir.path().join("volume");
+    let script = "busybox mount -t tmpfs inner /data/sub && touch /data/sub/inner";
+    ground.configure(&["sh", "-c", script], |config| {
+        add_mount(
+            config,
+            json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "rshared"]}),
+        );
+        config["linux"]["rootfsPropagation"] = "rshared".into();
+        for set in ["bounding", "effective", "permitted"] {
+            let set = &mut config["process"]["capabilities"][set];
+            set.as_array_mut().expect("array").push("CAP_SYS_ADMIN".into());
+        }
+    });
+    let outer = "mount -t tmpfs volume $VOLUME; mount --make-shared $VOLUME; mkdir $VOLUME/sub; \
+                 before=$(wc -l </proc/self/mountinfo); $RUN; ls $VOLUME/sub; \
+                 echo $(($(wc -l </proc/self/mountinfo) - before))";
+    let output = in_own_mounts(&ground, outer);
+    // That mount is there, and it is the only one.
+    assert_eq!(lines(&output), ["inner", "1"], "{}", errors(&output));
+}
+
+#[test]
+fn a_read_only_bind_keeps_the_restrictions_of_its_source() {
+    for user_namespace in [false, true] {
+        let ground = Ground::new("nosuid");
+        let volume = ground.dir.path().join("volume");
+        let script = "touch /data/x 2>/dev/null && echo written; \
+                      while read -r _ _ _ _ place options _; do \
+                      [ $place != /data ] || echo $options; done </proc/self/mountinfo";
+        ground.configure(&["sh", "-c", script], |config| {
+            add_mount(
+                config,
+                json!({"destination": "/data", "type": "bind", "source": volume, "options": ["bind", "ro"]}),
+            );
+            if user_namespace {
+                let namespaces = config["linux"]["namespaces"].as_array_mut().expect("array");
+                namespaces.push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+            }
+        });
+        let output = in_own_mounts(
+            &ground,
+            "mount -t tmpfs -o nosuid,nodev volume $VOLUME; $RUN",
+        );
+        assert_eq!(
+            lines(&output),
+            ["ro,nosuid,nodev,relatime"],
+            "{}",
+            errors(&output)
+        );
+    }
+}

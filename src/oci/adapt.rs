@@ -43,9 +43,12 @@ pub(crate) fn adapt(spec: &Spec, cgroup: &Cgroup, rootfs: &Path) -> Spec {
 fn cgroup_mounts(mount: Mount, cgroup: &Cgroup, own_view: bool) -> Vec<Mount> {
     let destination = mount.destination().clone();
     match cgroup {
-        Cgroup::Unified(_) if own_view => {
+        Cgroup::Unified(directory) if own_view => {
             let mut mount = mount;
-            mount.set_typ(Some("cgroup".into()));
+            // The source is what to bind where the file system cannot be made.
+            mount
+                .set_typ(Some("cgroup".into()))
+                .set_source(Some(directory.clone()));
             vec![mount]
         }
         Cgroup::Unified(directory) => vec![bind(directory, destination, &mount)],

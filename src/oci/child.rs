@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use libcontainer::hooks::run_hooks;
 use libcontainer::process::args::ContainerArgs;
 use libcontainer::process::init::container_init_process;
 use libcontainer::process::init::error::InitProcessError;
@@ -17,30 +18,44 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use super::adapt::is_bind;
 use super::cgroup::Entrance;
 use super::error::sentence;
-use super::launch::{Join, Pipes};
+use super::launch::{Join, Pipes, Streams};
+use super::namespaces;
+use super::rootfs::{Root, RootfsError};
+
+/// What the new process is told.
+pub(crate) struct Beginning<'a> {
+    /// For libcontainer, which does what is about the process alone.
+    pub args: &'a ContainerArgs,
+    pub spec: &'a Spec,
+    pub entrance: &'a Entrance,
+    pub bundle: &'a Path,
+    pub join: Option<&'a Join<'a>>,
+    pub new_user: bool,
+    pub streams: Streams,
+    pub console: Option<&'a OwnedFd>,
+}
 
 /// The new process's side: ends in the user's program, or in a reason why not.
-pub(crate) fn become_container(
-    args: &ContainerArgs,
-    pipes: &mut Pipes,
-    entrance: &Entrance,
-    bundle: &Path,
-    join: Option<&Join<'_>>,
-    new_user: bool,
-) -> i32 {
+pub(crate) fn become_container(mut beginning: Beginning<'_>, pipes: &mut Pipes) -> i32 {
     // If the creator dies, the wait for its mappings has to end.
     pipes.mapped.1 = None;
-    let prepared = prepare(
-        args,
-        entrance,
-        bundle,
-        join,
-        new_user.then_some(&pipes.mapped.0),
-    );
-    let failed = prepared.and_then(|()| {
+    let streams = std::mem::take(&mut beginning.streams);
+    let begun = prepare(
+        beginning.args,
+        beginning.entrance,
+        beginning.bundle,
+        beginning.join,
+        beginning.new_user.then_some(&pipes.mapped.0),
+    )
+    .and_then(|()| connect(streams))
+    .and_then(|()| match beginning.join {
+        Some(_) => Ok(()),
+        None => settle(&beginning, pipes),
+    });
+    let args = beginning.args;
+    let failed = begun.and_then(|()| {
         // Its own end: whoever is left holding the other must see it close.
         pipes
             .init_sender
@@ -53,6 +68,49 @@ pub(crate) fn become_container(
         pipes.execute.report(&reason);
     }
     255
+}
+
+fn connect(streams: Streams) -> Result<(), String> {
+    let Streams {
+        stdin,
+        stdout,
+        stderr,
+    } = streams;
+    stdin
+        .map_or(Ok(()), rustix::stdio::dup2_stdin)
+        .and_then(|()| stdout.map_or(Ok(()), rustix::stdio::dup2_stdout))
+        .and_then(|()| stderr.map_or(Ok(()), rustix::stdio::dup2_stderr))
+        .map_err(|error| format!("cannot connect the standard streams: {}", sentence(&error)))
+}
+
+/// Makes the container's namespaces and root, and moves in.
+fn settle(beginning: &Beginning<'_>, pipes: &mut Pipes) -> Result<(), String> {
+    let Beginning { spec, args, .. } = *beginning;
+    let failed = |error: RootfsError| format!("cannot set up the root file system: {error}");
+    namespaces::enter(spec)?;
+    let root = Root::build(spec, &args.rootfs).map_err(|error| match error {
+        // Nothing about the root is wrong then.
+        error @ RootfsError::Source { .. } => error.to_string(),
+        error => failed(error),
+    })?;
+    if let Some(hooks) = spec.hooks() {
+        // The creator runs those that belong outside, then it is our turn.
+        pipes
+            .main_sender
+            .hook_request()
+            .map_err(|error| sentence(&error))?;
+        pipes
+            .init_receiver
+            .wait_for_hook_request_done()
+            .map_err(|error| sentence(&error))?;
+        let state = args.container.as_ref().map(|container| &container.state);
+        run_hooks(hooks.create_container().as_ref(), state, None, None, None)
+            .map_err(|error| format!("createContainer hook failed: {}", sentence(&error)))?;
+    }
+    if let Some(socket) = beginning.console {
+        root.make_console(socket.as_fd()).map_err(failed)?;
+    }
+    root.enter(args.no_pivot).map_err(failed)
 }
 
 fn prepare(
@@ -96,7 +154,6 @@ fn prepare(
         Some(join) => enter(join)?,
         None => {
             std::env::set_current_dir(bundle).map_err(failed("change to the bundle"))?;
-            check_sources(&args.spec)?;
         }
     }
     if let Some(mapped) = mapped {
@@ -143,28 +200,6 @@ fn enter(join: &Join<'_>) -> Result<(), String> {
     })
 }
 
-/// A bind mount without a source is the commonest mistake: name it.
-fn check_sources(spec: &Spec) -> Result<(), String> {
-    for mount in spec
-        .mounts()
-        .iter()
-        .flatten()
-        .filter(|mount| is_bind(mount))
-    {
-        let destination = mount.destination();
-        let Some(source) = mount.source() else {
-            return Err(format!("mount of {destination:?} has no source"));
-        };
-        fs::metadata(source).map_err(|error| {
-            format!(
-                "mount source {source:?} for {destination:?}: {}",
-                sentence(&error)
-            )
-        })?;
-    }
-    Ok(())
-}
-
 /// One sentence for what libcontainer's init reports.
 fn describe(error: &InitProcessError, spec: &Spec) -> String {
     let process = spec.process().as_ref();
@@ -185,9 +220,6 @@ fn describe(error: &InitProcessError, spec: &Spec) -> String {
                 process.cwd(),
                 sentence(cause)
             )
-        }
-        (InitProcessError::RootFS(cause), _) => {
-            format!("cannot set up the root file system: {}", sentence(cause))
         }
         (error, _) => sentence(error),
     }

@@ -13,11 +13,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use libcontainer::container::State;
+use libcontainer::hooks::run_hooks;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{Hook, Process, Spec};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::process::ioctl_tiocsctty;
 
 use super::error::sentence;
 use crate::sys::exec::execve;
@@ -29,6 +32,14 @@ pub(crate) struct Execute {
     program: Rc<OnceCell<PathBuf>>,
     /// What the container needs in its environment besides its own strings.
     additions: Rc<RefCell<Vec<(String, String)>>>,
+    first: Rc<OnceCell<First>>,
+}
+
+/// What only a container's first process does.
+struct First {
+    hooks: Option<Vec<Hook>>,
+    state: State,
+    environment: HashMap<String, String>,
 }
 
 impl Execute {
@@ -38,7 +49,26 @@ impl Execute {
             failure: Rc::new(failure),
             program: Rc::default(),
             additions: Rc::default(),
+            first: Rc::default(),
         }
+    }
+
+    /// The process will be the first of a container: it takes its terminal, and
+    /// runs the `startContainer` hooks of `spec` with `state` before its program.
+    pub(crate) fn first_of(&self, spec: &Spec, state: &State) {
+        let environment = process(spec)
+            .and_then(|(process, _)| process.env().as_ref())
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let hooks = spec.hooks().as_ref();
+        self.first.get_or_init(|| First {
+            hooks: hooks.and_then(|hooks| hooks.start_container().clone()),
+            state: state.clone(),
+            environment,
+        });
     }
 
     /// Tells the creator why there will be no program.
@@ -56,6 +86,15 @@ fn process(spec: &Spec) -> Option<(&Process, &[String])> {
 impl Executor for Execute {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let (process, arguments) = process(spec).unwrap_or_else(|| unreachable!("checked config"));
+        if self.first.get().is_some() && process.terminal().unwrap_or(false) {
+            // It was made before there was a session to belong to.
+            ioctl_tiocsctty(io::stdin()).map_err(|error| {
+                ExecutorValidationError::ArgValidationError(format!(
+                    "cannot make the terminal the controlling one: {}",
+                    sentence(&error)
+                ))
+            })?;
+        }
         let name = &arguments[0];
         let path = find_program(name, search_path(process)).map_err(|reason| {
             ExecutorValidationError::ArgValidationError(format!("exec: {name:?}: {reason}"))
@@ -73,6 +112,18 @@ impl Executor for Execute {
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let (process, arguments) = process(spec).unwrap_or_else(|| unreachable!("checked config"));
+        if let Some(first) = self.first.get() {
+            run_hooks(
+                first.hooks.as_ref(),
+                Some(&first.state),
+                None,
+                None,
+                Some(&first.environment),
+            )
+            .map_err(|error| {
+                ExecutorError::Other(format!("startContainer hook failed: {}", sentence(&error)))
+            })?;
+        }
         let name = &arguments[0];
         let environment = merge(
             process.env().as_deref().unwrap_or_default(),

@@ -1,9 +1,9 @@
 //! From a checked configuration to a process that waits for its start.
 //!
 //! The container's process is cloned straight into its PID namespace and its
-//! control group, and makes the rest of its world itself, with libcontainer's
-//! init: the other namespaces, the mounts, the user, the capabilities. There is
-//! no process in between.
+//! control group, and makes the rest of its world itself: the other namespaces
+//! and the root, then, with libcontainer's init, the user and the capabilities.
+//! There is no process in between.
 //!
 //! The caller's process must have one thread. Nothing of it is changed that is
 //! not changed back, so it may create several containers one after the other.
@@ -21,13 +21,13 @@ use libcontainer::process::args::{ContainerArgs, ContainerType};
 use libcontainer::process::channel::{self, InitReceiver, InitSender, MainReceiver, MainSender};
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::user_ns::UserNamespaceConfig;
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Uid;
 
 use super::cgroup::Entrance;
-use super::child::become_container;
+use super::child::{Beginning, become_container};
 use super::error::{OciError, sentence};
 use super::executor::Execute;
 use crate::sys::clone::{CloneOptions, Cloned, clone_process};
@@ -161,19 +161,22 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
         OciError::step::<io::Error>(format!("make {socket:?}"))(io::Error::other(sentence(&error)))
     })?;
     let raw = |fd: &Option<OwnedFd>| fd.as_ref().map(|fd| fd.as_raw_fd());
-    let spec = Rc::new(launch.spec);
+    let state = hook_state(launch.id, &launch.spec, launch.bundle, None);
+    let new = launch.join.is_none();
+    if new {
+        pipes.execute.first_of(&launch.spec, &state.state);
+    }
     let args = ContainerArgs {
-        container_type: match launch.join {
-            None => ContainerType::InitContainer,
-            Some(_) => ContainerType::TenantContainer { exec_notify_fd: -1 },
-        },
+        // The namespaces and the root are there when libcontainer takes over,
+        // as they are for a process that joins a container.
+        container_type: ContainerType::TenantContainer { exec_notify_fd: -1 },
         syscall: SyscallType::Linux,
-        spec: Rc::clone(&spec),
+        spec: Rc::new(remainder(&launch.spec)),
         rootfs: launch.rootfs,
-        console_socket: raw(&launch.console),
+        console_socket: raw(&launch.console).filter(|_| !new),
         notify_listener: listener,
         preserve_fds: launch.preserve_fds,
-        container: Some(hook_state(launch.id, &spec, launch.bundle, None)),
+        container: Some(state),
         user_ns_config: user_mappings.as_ref().map(|(config, _)| config.clone()),
         // libcontainer's own cgroup code is not used.
         cgroup_config: libcgroups::common::CgroupConfig {
@@ -184,9 +187,9 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
         detached: true,
         executor: Box::new(pipes.execute.clone()),
         no_pivot: launch.no_pivot,
-        stdin: raw(&streams.stdin),
-        stdout: raw(&streams.stdout),
-        stderr: raw(&streams.stderr),
+        stdin: None,
+        stdout: None,
+        stderr: None,
         as_sibling: launch.sibling,
         pid_file: None,
     };
@@ -201,14 +204,20 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
         },
         without: &without,
     };
+    // The streams go with it: this side has no use for them.
     let child = || {
         become_container(
-            &args,
+            Beginning {
+                args: &args,
+                spec: &launch.spec,
+                entrance: &launch.entrance,
+                bundle: launch.bundle,
+                join: launch.join.as_ref(),
+                new_user,
+                streams,
+                console: launch.console.as_ref(),
+            },
             &mut pipes,
-            &launch.entrance,
-            launch.bundle,
-            launch.join.as_ref(),
-            new_user,
         )
     };
     let process = clone_process(options, child)
@@ -217,7 +226,13 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
 
     let outcome = accompany(
         &mut pipes,
-        &args,
+        launch.id,
+        launch
+            .spec
+            .hooks()
+            .as_ref()
+            .filter(|_| new)
+            .map(|hooks| (hooks, &launch.spec)),
         &process,
         launch.bundle,
         user_mappings.map(|(_, maps)| maps),
@@ -231,7 +246,8 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
 /// This side of the conversation, up to the process's readiness.
 fn accompany(
     pipes: &mut Pipes,
-    args: &ContainerArgs,
+    id: &str,
+    hooks: Option<(&Hooks, &Spec)>,
     process: &Cloned,
     bundle: &Path,
     maps: Option<[(&'static str, String); 2]>,
@@ -249,13 +265,12 @@ fn accompany(
             rustix::io::write(ours, b"0").map_err(|error| Trouble::Ours(sentence(&error)))?;
         }
     }
-    if let (ContainerType::InitContainer, Some(hooks)) = (args.container_type, args.spec.hooks()) {
+    if let Some((hooks, spec)) = hooks {
         pipes
             .main_receiver
             .wait_for_hook_request()
             .map_err(broken)?;
-        let id = args.container.as_ref().map_or("", Container::id);
-        let state = hook_state(id, &args.spec, bundle, Some(process.pid)).state;
+        let state = hook_state(id, spec, bundle, Some(process.pid)).state;
         for (name, hooks) in [
             ("prestart", hooks.prestart().as_ref()),
             ("createRuntime", hooks.create_runtime().as_ref()),
@@ -414,6 +429,16 @@ fn hand_over(spec: &Spec, streams: &Streams) {
     stream(&streams.stdin, &io::stdin());
     stream(&streams.stdout, &io::stdout());
     stream(&streams.stderr, &io::stderr());
+}
+
+/// What libcontainer is left to do: everything that is about the process.
+fn remainder(spec: &Spec) -> Spec {
+    let mut rest = spec.clone();
+    rest.set_mounts(None).set_hooks(None);
+    if let Some(linux) = rest.linux_mut() {
+        linux.set_namespaces(None);
+    }
+    rest
 }
 
 pub(crate) fn hook_state(id: &str, spec: &Spec, bundle: &Path, pid: Option<i32>) -> Container {

@@ -12,6 +12,8 @@ pub mod error;
 mod executor;
 mod launch;
 mod limits;
+mod namespaces;
+mod rootfs;
 pub mod signal;
 pub mod state;
 

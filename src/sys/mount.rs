@@ -85,11 +85,21 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 /// # Errors
 /// What open_tree(2) says.
 pub fn clone_tree(source: BorrowedFd) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+    clone_at(source, Path::new(""), true)
+}
+
+/// A detached copy of the mount at `path`, relative to `directory`, which may be
+/// empty for that itself; with `recursive` of all below it as well.
+///
+/// # Errors
+/// What open_tree(2) says: `EINVAL` when mounts below it are there to hide
+/// something and `recursive` is not set.
+pub fn clone_at(directory: BorrowedFd, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
-    Ok(open_tree(source, "", flags)?)
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    Ok(open_tree(directory, path, flags)?)
 }
 
 /// Attaches a detached mount at `target`, a descriptor of a directory, or of a
@@ -121,29 +131,70 @@ pub fn detach(at: BorrowedFd, name: &str) -> io::Result<()> {
 /// # Errors
 /// What mount_setattr(2) says.
 pub fn make_private(tree: BorrowedFd) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: 0,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
-    // SAFETY: the path is a literal with its end mark, `attributes` lives across
-    // the call and its size is given.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
+    Change {
+        propagation: MountPropagationFlags::PRIVATE,
+        ..Change::default()
     }
-    Ok(())
+    .apply(tree, true)
+}
+
+/// What is to become of a mount (mount_setattr(2)). Restrictions are only ever
+/// added to those that the mount has, unless `clear` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Attributes to be set.
+    pub set: MountAttrFlags,
+    /// Attributes to be cleared first.
+    pub clear: MountAttrFlags,
+    /// The type of propagation; empty to leave it.
+    pub propagation: MountPropagationFlags,
+}
+
+impl Default for Change {
+    fn default() -> Self {
+        Self {
+            set: MountAttrFlags::empty(),
+            clear: MountAttrFlags::empty(),
+            propagation: MountPropagationFlags::empty(),
+        }
+    }
+}
+
+impl Change {
+    /// Applies it to the mount whose root is `mount`, and with `recursive` to
+    /// all below it; a change of nothing costs nothing.
+    ///
+    /// # Errors
+    /// What mount_setattr(2) says: `EINVAL` when `mount` is not the root of a
+    /// mount, `EPERM` for attributes locked by a more privileged namespace.
+    pub fn apply(self, mount: BorrowedFd, recursive: bool) -> io::Result<()> {
+        if self == Self::default() {
+            return Ok(());
+        }
+        let attributes = libc::mount_attr {
+            attr_set: u64::from(self.set.bits()),
+            attr_clr: u64::from(self.clear.bits()),
+            propagation: u64::from(self.propagation.bits()),
+            userns_fd: 0,
+        };
+        let depth = if recursive { libc::AT_RECURSIVE } else { 0 };
+        // SAFETY: the path is a literal with its end mark, `attributes` lives
+        // across the call and its size is given.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                mount.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH | depth,
+                &attributes,
+                size_of::<libc::mount_attr>(),
+            )
+        };
+        if result == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
 }
 
 /// Mounts an overlay at `target` (overlayfs, Documentation/filesystems/overlayfs.rst

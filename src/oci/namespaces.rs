@@ -1,0 +1,83 @@
+//! The namespaces that a container's process makes or joins itself, after it was
+//! born in its user, PID and time namespaces (namespaces(7)).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+use rustix::system::{setdomainname, sethostname};
+use rustix::thread::{UnshareFlags, move_into_link_name_space};
+
+use super::error::sentence;
+use crate::sys::namespace::leave;
+
+/// Joins the namespaces that have a path, makes the others, and names the
+/// machine in a new UTS namespace.
+///
+/// # Errors
+/// One sentence with the kind and path of the namespace, or the name.
+pub(super) fn enter(spec: &Spec) -> Result<(), String> {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux
+        .and_then(|linux| linux.namespaces().as_deref())
+        .unwrap_or_default();
+    let mut new = UnshareFlags::empty();
+    let mut join = Vec::new();
+    for namespace in namespaces {
+        match namespace.path() {
+            None => new |= flag(namespace.typ()),
+            Some(path) if !flag(namespace.typ()).is_empty() => {
+                // All are opened before any is entered: in another mount
+                // namespace the paths mean something else.
+                let file = File::open(path).map_err(|error| failed(namespace, &error))?;
+                join.push((file, namespace));
+            }
+            Some(_) => {}
+        }
+    }
+    join.sort_by_key(|(_, namespace)| namespace.typ() == LinuxNamespaceType::Mount);
+    for (file, namespace) in join {
+        move_into_link_name_space(file.as_fd(), None)
+            .map_err(|error| failed(namespace, &error.into()))?;
+    }
+    if !new.is_empty() {
+        leave(new).map_err(|error| format!("cannot make namespaces: {}", sentence(&error)))?;
+    }
+    if new.contains(UnshareFlags::NEWUTS) {
+        let named = |what: &str, name: &str, result: rustix::io::Result<()>| {
+            result.map_err(|error| format!("cannot set the {what} {name:?}: {}", sentence(&error)))
+        };
+        if let Some(name) = spec.hostname() {
+            named("host name", name, sethostname(name.as_bytes()))?;
+        }
+        if let Some(name) = spec.domainname() {
+            named("domain name", name, setdomainname(name.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+fn failed(namespace: &LinuxNamespace, error: &io::Error) -> String {
+    format!(
+        "cannot join the namespace {:?} ({:?}): {}",
+        namespace.path().as_deref().unwrap_or(Path::new("")),
+        namespace.typ(),
+        sentence(error)
+    )
+}
+
+fn flag(kind: LinuxNamespaceType) -> UnshareFlags {
+    match kind {
+        LinuxNamespaceType::Cgroup => UnshareFlags::NEWCGROUP,
+        LinuxNamespaceType::Ipc => UnshareFlags::NEWIPC,
+        LinuxNamespaceType::Mount => UnshareFlags::NEWNS,
+        LinuxNamespaceType::Network => UnshareFlags::NEWNET,
+        LinuxNamespaceType::Uts => UnshareFlags::NEWUTS,
+        // Processes are born in these.
+        LinuxNamespaceType::Pid | LinuxNamespaceType::Time | LinuxNamespaceType::User => {
+            UnshareFlags::empty()
+        }
+    }
+}
