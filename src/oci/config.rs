@@ -90,6 +90,16 @@ pub fn check(spec: &Spec, path: &Path) -> Result<(), OciError> {
             ));
         }
     }
+    if !namespaces
+        .iter()
+        .any(|ns| ns.typ() == LinuxNamespaceType::Mount)
+    {
+        return Err(wrong(
+            "field \"linux.namespaces\": no mount namespace is listed, and the container's mounts \
+             would be made on the host: add {\"type\": \"mount\"}"
+                .into(),
+        ));
+    }
     for mount in spec.mounts().as_deref().unwrap_or_default() {
         let climbs = mount
             .destination()
@@ -197,6 +207,10 @@ mod tests {
             (
                 "/b/config.json: field \"process.cwd\": \"x\" is not an absolute path",
                 |json| json["process"]["cwd"] = "x".into(),
+            ),
+            (
+                "/b/config.json: field \"linux.namespaces\": no mount namespace is listed, and the container's mounts would be made on the host: add {\"type\": \"mount\"}",
+                |json| json["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]),
             ),
             (
                 "/b/config.json: field \"ociVersion\": \"2.0\" is not supported, only 1.x is",
