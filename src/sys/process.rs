@@ -1,14 +1,13 @@
-//! Making processes without executing a program: fork(2) and clone(2).
-//!
-//! Both functions here must be called by a process with one thread: the child
-//! runs ordinary Rust code, which may want a lock that another thread held at
-//! the moment of the copy.
+//! Helpers of the calling process: copies of it that end with it, children that
+//! have ended, and what a copy does with what it inherited.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+
+use super::clone::{CloneOptions, clone_process};
 
 /// How long a thread that has ended may still be counted, on a busy machine.
 const THREAD_END: Duration = Duration::from_secs(2);
@@ -31,35 +30,22 @@ pub enum Kind {
 /// process it helps.
 ///
 /// # Errors
-/// What fork(2) or clone(2) say; and `EBUSY` when the caller has more than
+/// What clone3(2) says; and `EBUSY` when the caller has more than
 /// one thread.
 pub fn spawn(kind: Kind, body: impl FnOnce() -> i32) -> io::Result<Pid> {
     await_single_thread()?;
-    let flags = match kind {
-        Kind::Child => libc::SIGCHLD,
-        Kind::Sibling => libc::SIGCHLD | libc::CLONE_PARENT,
-        Kind::Init => libc::SIGCHLD | libc::CLONE_NEWPID,
+    let options = CloneOptions {
+        sibling: kind == Kind::Sibling,
+        new_pid: kind == Kind::Init,
+        ..CloneOptions::default()
     };
-    // SAFETY: without CLONE_VM and with a null stack clone(2) is fork(2): the
-    // child has a copy of the whole address space. There is one thread (checked
-    // above), so no lock can be held by somebody who does not exist in the child.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => {
-            let code = match rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
-                Ok(()) => body(),
-                Err(_) => 1,
-            };
-            // SAFETY: _exit(2) ends the copy at once. The handlers and buffers
-            // of the original must not run a second time here.
-            unsafe { libc::_exit(code) }
+    let cloned = clone_process(options, || {
+        match rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+            Ok(()) => body(),
+            Err(_) => 1,
         }
-        pid => {
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            pid.ok_or_else(|| io::Error::other("clone(2) returned no process id"))
-        }
-    }
+    })?;
+    Pid::from_raw(cloned.pid).ok_or_else(|| io::Error::other("clone3(2) returned no process id"))
 }
 
 /// Fails with `EBUSY` when the caller has further threads. One that was joined is
