@@ -94,7 +94,9 @@ test_host() {
 }
 
 test_uml() {
-	export ORLOP_TEST_NO_SKIP=1 UML_ENV="ORLOP_TEST_NO_SKIP RUST_BACKTRACE CARGO_TERM_COLOR"
+	# What is repeated a hundred times on this kernel is repeated less on a slow one.
+	export ORLOP_TEST_NO_SKIP=1 ORLOP_TEST_RUNS=${ORLOP_TEST_RUNS:-25} ORLOP_TEST_KILLS=${ORLOP_TEST_KILLS:-50}
+	export UML_ENV="ORLOP_TEST_NO_SKIP ORLOP_TEST_RUNS ORLOP_TEST_KILLS RUST_BACKTRACE CARGO_TERM_COLOR"
 	local guest=(${runner[@]+"${runner[@]}"} hack/uml.sh -b "$reports")
 	if has_nextest; then
 		"${guest[@]}" cargo-nextest nextest run --no-fail-fast --profile uml -E 'kind(test)' \
