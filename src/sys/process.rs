@@ -39,12 +39,13 @@ pub fn spawn(kind: Kind, body: impl FnOnce() -> i32) -> io::Result<Pid> {
         new_pid: kind == Kind::Init,
         ..CloneOptions::default()
     };
-    let cloned = clone_process(options, || {
-        match rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+    let cloned = clone_process(
+        options,
+        || match rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
             Ok(()) => body(),
             Err(_) => 1,
-        }
-    })?;
+        },
+    )?;
     Pid::from_raw(cloned.pid).ok_or_else(|| io::Error::other("clone3(2) returned no process id"))
 }
 

@@ -36,10 +36,10 @@ fn dig(top: &Path, depth: usize) {
 }
 
 #[test]
-fn ten_thousand_directories_deep_goes_with_a_hundred_and_fifty_descriptors() {
-    let test = "shapes::ten_thousand_directories_deep_goes_with_a_hundred_and_fifty_descriptors";
+fn ten_thousand_directories_deep_goes_with_two_hundred_descriptors() {
+    let test = "shapes::ten_thousand_directories_deep_goes_with_two_hundred_descriptors";
     if !started_again() {
-        let few = ["prlimit", "--nofile=150:150"];
+        let few = ["prlimit", "--nofile=200:200"];
         expect_one_passed(&mut start_again(&few, test));
         return;
     }

@@ -284,6 +284,14 @@ impl<'a> Walk<'a> {
         self.push_again(scope, task);
     }
 
+    /// Notes a task whose turn comes when all others that wait are done.
+    fn push_beneath<'s>(&'s self, scope: &'s Scope<'s, '_>, parent: &Arc<Dir>, task: Task) {
+        parent.pending.fetch_add(1, Ordering::Relaxed);
+        let mut queue = lock(&self.queue);
+        queue.push_beneath(task);
+        self.call_for_help(scope, queue);
+    }
+
     /// Notes a task that its directory has counted already.
     fn push_again<'s>(&'s self, scope: &'s Scope<'s, '_>, task: Task) {
         let mut queue = lock(&self.queue);

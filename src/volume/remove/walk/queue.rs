@@ -1,5 +1,6 @@
 //! The tasks of the walk, and the stack on which they wait.
 
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
@@ -60,10 +61,10 @@ impl Names {
     }
 }
 
-/// Last in, first out.
+/// Last in, first out; but for what was put beneath.
 #[derive(Default)]
 pub(super) struct Queue {
-    stack: Vec<Waiting>,
+    stack: VecDeque<Waiting>,
     /// How much waits, counted in directories.
     weight: usize,
     /// Threads at work on a task; the walk ends when there are neither.
@@ -83,18 +84,24 @@ enum Waiting {
 impl Queue {
     pub(super) fn push(&mut self, task: Task) {
         self.weight += weight(&task);
-        self.stack.push(Waiting::Task(task));
+        self.stack.push_back(Waiting::Task(task));
+    }
+
+    /// Puts a task beneath all others: its turn comes when they are done.
+    pub(super) fn push_beneath(&mut self, task: Task) {
+        self.weight += weight(&task);
+        self.stack.push_front(Waiting::Task(task));
     }
 
     /// Notes the directories `names` in `parent`.
     pub(super) fn push_all(&mut self, parent: Arc<Dir>, names: Names) {
         self.weight += names.len();
-        self.stack.push(Waiting::Brood(parent, names));
+        self.stack.push_back(Waiting::Brood(parent, names));
     }
 
     pub(super) fn pop(&mut self) -> Option<Task> {
         loop {
-            let task = match self.stack.pop()? {
+            let task = match self.stack.pop_back()? {
                 Waiting::Task(task) => task,
                 Waiting::Brood(parent, mut names) => {
                     let Some(name) = names.pop() else {
@@ -102,7 +109,7 @@ impl Queue {
                     };
                     // A brood of none would hold its directory open.
                     if names.len() > 0 {
-                        self.stack.push(Waiting::Brood(parent.clone(), names));
+                        self.stack.push_back(Waiting::Brood(parent.clone(), names));
                     }
                     Task::Name {
                         parent,

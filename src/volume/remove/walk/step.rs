@@ -152,15 +152,20 @@ impl Walk<'_> {
 
     /// Notes the directory `name` of `dir`, which is deep, as a task.
     fn descend<'s>(&'s self, scope: &'s Scope<'s, '_>, dir: &Arc<Dir>, name: &CStr) {
-        // What can't be moved up is gone into where it is.
-        let moved = self.move_up(dir, name);
-        let (parent, name) = moved.unwrap_or_else(|| (dir.clone(), name.to_owned()));
-        let task = Task::Name {
-            parent: parent.clone(),
+        let task = |parent, name| Task::Name {
+            parent,
             name,
             spent: 0,
         };
-        self.push(scope, &parent, task);
+        match self.move_up(dir, name) {
+            // Its turn comes after all that waits above it, whose directories are
+            // open: so no more are open than one descent takes.
+            Some((raft, name)) => {
+                self.push_beneath(scope, &raft, task(raft.clone(), name));
+            }
+            // What can't be moved up is gone into where it is.
+            None => self.push(scope, dir, task(dir.clone(), name.to_owned())),
+        }
     }
 
     /// Moves the directory `name` of `dir` onto the raft; its new place.
