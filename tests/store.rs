@@ -290,6 +290,33 @@ fn a_store_that_is_only_read_writes_nothing() {
 }
 
 #[test]
+fn a_closed_store_holds_no_file_and_goes_on_when_it_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = roots(dir.path());
+    let held = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = files.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        targets
+            .filter(|target| target.starts_with(&roots.data))
+            .count()
+    };
+    let store = Store::open(&roots, Durability::Normal).unwrap();
+    let uid = store.create_pod(pod("default", "p")).unwrap();
+    let uid = uid.metadata.uid.unwrap();
+    assert!(held() > 0);
+    store.close();
+    assert_eq!(held(), 0);
+    store.set_pod_status(&uid, &running(), "boot").unwrap();
+    store.close();
+    assert!(store.pod_by_uid(&uid).unwrap().is_some());
+    store.close();
+    // What is wrong with the file by then is said as at the first opening.
+    std::fs::write(roots.database(), "something else").unwrap();
+    let error = store.pods(None).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
 fn the_database_is_readable_by_its_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let roots = roots(dir.path());

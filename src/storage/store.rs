@@ -9,6 +9,7 @@
 //! its file in a process that has a store
 //! (<https://www.sqlite.org/howtocorrupt.html>, sections 2.2 and 2.6).
 
+use std::cell::{Ref, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -166,11 +167,13 @@ pub enum Durability {
     Normal,
 }
 
-/// An open database of objects and events.
+/// A database of objects and events.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
+    /// None while nobody needs it.
+    connection: RefCell<Option<Connection>>,
     path: PathBuf,
+    durability: Durability,
 }
 
 impl Store {
@@ -193,49 +196,51 @@ impl Store {
             connected => connected,
         };
         let connection = connection.map_err(|source| opening(&path, source))?;
-        let mut store = Self { connection, path };
-        let version = store
-            .configure(durability)
-            .map_err(|source| opening(&store.path, source))?;
+        let store = Self {
+            connection: RefCell::new(None),
+            path,
+            durability,
+        };
+        let connection = store.check(connection)?;
+        store.connection.replace(Some(connection));
+        Ok(store)
+    }
+
+    /// Lets go of the database's file, its lock and the memory that goes with them.
+    /// The next call opens it again.
+    pub fn close(&self) {
+        self.connection.take();
+    }
+
+    /// The open database.
+    fn connection(&self) -> Result<Ref<'_, Connection>, StoreError> {
+        if self.connection.borrow().is_none() {
+            let connection = connect(&self.path).map_err(|source| opening(&self.path, source))?;
+            self.connection.replace(Some(self.check(connection)?));
+        }
+        let open = Ref::filter_map(self.connection.borrow(), Option::as_ref);
+        Ok(open.unwrap_or_else(|_| unreachable!("opened above")))
+    }
+
+    /// Makes sure that this is a database of orlop's, in today's form.
+    fn check(&self, mut connection: Connection) -> Result<Connection, StoreError> {
+        let version = configure(&connection, self.durability)
+            .map_err(|source| opening(&self.path, source))?;
+        let path = || self.path.clone();
         match version {
-            Some(schema::VERSION) => Ok(store),
+            Some(schema::VERSION) => Ok(connection),
             Some(found) if found > schema::VERSION => Err(StoreError::Newer {
-                path: store.path,
+                path: path(),
                 found,
                 known: schema::VERSION,
             }),
             Some(_) => {
-                schema::upgrade(&mut store.connection)
-                    .map_err(|source| store.failed("bring an older form up to date", source))?;
-                Ok(store)
+                schema::upgrade(&mut connection)
+                    .map_err(|source| self.failed("bring an older form up to date", source))?;
+                Ok(connection)
             }
-            None => Err(StoreError::Foreign { path: store.path }),
+            None => Err(StoreError::Foreign { path: path() }),
         }
-    }
-
-    /// Sets this connection up and tells the database's version; none: not orlop's.
-    fn configure(&self, durability: Durability) -> rusqlite::Result<Option<i32>> {
-        let db = &self.connection;
-        db.busy_timeout(PATIENCE)?;
-        db.set_prepared_statement_cache_capacity(16);
-        // The last process to leave would otherwise empty the write-ahead log
-        // and wait for the disk twice, on every short command.
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if application != schema::APPLICATION_ID || version < 1 {
-            return Ok(None);
-        }
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        db.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
-        // Negative sizes are KiB.
-        let (synchronous, cache) = match durability {
-            Durability::Full => ("full", -512),
-            Durability::Normal => ("normal", -64),
-        };
-        db.pragma_update(None, "synchronous", synchronous)?;
-        db.pragma_update(None, "cache_size", cache)?;
-        Ok(Some(version))
     }
 
     /// Where the database is.
@@ -260,7 +265,7 @@ impl Store {
         step: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        query(&self.connection).map_err(|source| self.failed(step, source))
+        query(&*self.connection()?).map_err(|source| self.failed(step, source))
     }
 
     /// Runs `change` in one transaction, which is undone when it returns an error.
@@ -269,7 +274,8 @@ impl Store {
         step: &'static str,
         change: impl FnOnce(&Change<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let begun = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
+        let connection = self.connection()?;
+        let begun = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate);
         let change_set = Change {
             transaction: begun.map_err(|source| self.failed(step, source))?,
             store: self,
@@ -332,6 +338,30 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
+}
+
+/// Sets a connection up and tells the database's version; none: not orlop's.
+fn configure(db: &Connection, durability: Durability) -> rusqlite::Result<Option<i32>> {
+    db.busy_timeout(PATIENCE)?;
+    db.set_prepared_statement_cache_capacity(16);
+    // The last process to leave would otherwise empty the write-ahead log
+    // and wait for the disk twice, on every short command.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if application != schema::APPLICATION_ID || version < 1 {
+        return Ok(None);
+    }
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    db.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
+    // Negative sizes are KiB.
+    let (synchronous, cache) = match durability {
+        Durability::Full => ("full", -512),
+        Durability::Normal => ("normal", -64),
+    };
+    db.pragma_update(None, "synchronous", synchronous)?;
+    db.pragma_update(None, "cache_size", cache)?;
+    Ok(Some(version))
 }
 
 fn opening(path: &Path, source: rusqlite::Error) -> StoreError {
