@@ -93,7 +93,8 @@ impl Keeper {
         if self.turn == Some(index) && self.containers.iter().any(|container| !container.begun) {
             let (cgroups, events) = (Rc::clone(&self.cgroups), self.events.clone());
             tokio::task::spawn_local(async move {
-                rest::wait(&cgroups, &group).await;
+                // Without a timer the turn ends at once; the start itself was right.
+                let _ = rest::wait(&cgroups, &group).await;
                 let _ = events.send(Event::Rested { index });
             });
         } else {
