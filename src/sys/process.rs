@@ -62,16 +62,6 @@ fn await_single_thread() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets malloc give memory that is no longer used back to the kernel
-/// (malloc_trim(3)). Worth calling once a long-lived process has started up.
-pub fn release_unused_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) takes no pointers and may be called at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Does nothing for ever, while the kernel reaps the children that fall to the
 /// caller: the whole duty of the first process of a PID namespace which
 /// containers share.

@@ -9,7 +9,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -107,6 +109,16 @@ pub fn receive(socket: BorrowedFd) -> io::Result<Option<Message>> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether something arrives on `socket`, or it closes, within `patience`.
+///
+/// # Errors
+/// What poll(2) says.
+pub fn stirs_within(socket: BorrowedFd, patience: Duration) -> io::Result<bool> {
+    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+    let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    Ok(retry(|| poll(&mut watched, Some(&patience)))? > 0)
 }
 
 /// Receives the one descriptor that a foreign program sends beside some bytes of

@@ -47,7 +47,7 @@ use crate::storage::events::EventType;
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
 use crate::sys::cgroup::Cgroups;
-use crate::sys::{node, process};
+use crate::sys::{memory, node, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -156,7 +156,6 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             events,
         )?;
         keeper.serve(listener);
-        process::release_unused_memory();
         let end = keeper.keep(inbox).await?;
         if !matches!(end, End::LauncherLost) {
             // Tasks of clients may still hold the socket: it is shut, not closed.
@@ -356,6 +355,13 @@ impl Keeper {
                 None => std::future::pending().await,
             }
         };
+        let quiet = async {
+            tokio::time::sleep(launcher::QUIET).await;
+            self.store.close();
+            // What can't be given back is no reason to end a pod.
+            let _ = memory::release_unused();
+            std::future::pending::<()>().await
+        };
         tokio::select! {
             biased;
             event = inbox.recv() => event,
@@ -364,6 +370,7 @@ impl Keeper {
                 None
             }
             () = timer => None,
+            () = quiet => None,
         }
     }
 

@@ -18,6 +18,7 @@ mod sandbox;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Pid;
@@ -26,8 +27,12 @@ use self::sandbox::Sandbox;
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::sys::process::{self, Kind};
-use crate::sys::socket;
+use crate::sys::{memory, socket};
 use crate::volume::{self, Place};
+
+/// How long keeper and launcher wait for something to do before they give back
+/// what memory they do not need for waiting.
+pub(super) const QUIET: Duration = Duration::from_millis(250);
 
 /// Forks the launcher of a pod and returns its process and the socket on which
 /// it takes orders. The caller must have one thread.
@@ -63,6 +68,10 @@ fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
     };
     while let Some((bytes, descriptors)) = socket::receive(orders.as_fd())? {
         launcher.obey(&bytes, descriptors)?;
+        drop(bytes);
+        if !socket::stirs_within(orders.as_fd(), QUIET)? {
+            memory::release_unused()?;
+        }
     }
     Ok(())
 }
