@@ -6,14 +6,20 @@
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, Pod, PodSpec, ResourceRequirements, Volume,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The namespace of objects that name none.
 pub const NAMESPACE: &str = "default";
 
+/// Puts an object that names no namespace into the default one.
+pub fn namespace(metadata: &mut ObjectMeta) {
+    fill(&mut metadata.namespace, NAMESPACE);
+}
+
 /// Fills in the defaults of `pod`. What is set stays; doing it twice changes
 /// nothing.
 pub fn pod(pod: &mut Pod) {
-    fill(&mut pod.metadata.namespace, NAMESPACE);
+    namespace(&mut pod.metadata);
     let spec = pod.spec.get_or_insert_default();
     fill(&mut spec.restart_policy, "Always");
     fill(&mut spec.dns_policy, "ClusterFirst");

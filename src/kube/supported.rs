@@ -224,6 +224,32 @@ pub const POD: &[Group] = &[
     },
 ];
 
+/// The types that ConfigMaps and Secrets are made of; their paths begin with the
+/// kind.
+pub const CONFIGURATION: &[Group] = &[
+    Group {
+        kind: "ConfigMap",
+        at: &["ConfigMap"],
+        used: "apiVersion binaryData data immutable kind metadata",
+        ..GROUP
+    },
+    Group {
+        kind: "Secret",
+        at: &["Secret"],
+        used: "apiVersion data immutable kind metadata stringData type",
+        ..GROUP
+    },
+    Group {
+        kind: "ObjectMeta",
+        at: &["ConfigMap.metadata", "Secret.metadata"],
+        used: "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp labels name namespace \
+               resourceVersion uid",
+        accepted: "generation managedFields ownerReferences selfLink",
+        refused: "finalizers generateName",
+        ..GROUP
+    },
+];
+
 impl Group {
     /// The names of all fields, used or not.
     pub fn fields(&self) -> impl Iterator<Item = &'static str> {
@@ -235,7 +261,8 @@ impl Group {
     /// The group whose type stands at `path`, a path without indices as in
     /// `spec.containers[].env[]`.
     pub(super) fn at(path: &str) -> Option<&'static Group> {
-        POD.iter().find(|group| group.at.contains(&path))
+        let mut all = POD.iter().chain(CONFIGURATION);
+        all.find(|group| group.at.contains(&path))
     }
 }
 
@@ -256,6 +283,27 @@ pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
     }
     if let Some(spec) = &pod.spec {
         refuse_combinations(spec, &mut refused);
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Problem::NotSupported(refused)),
+    }
+}
+
+/// Refuses a ConfigMap or Secret, given as `value`, that asks for what orlop can't
+/// do yet.
+///
+/// # Errors
+/// [`Problem::NotSupported`] with every such field.
+pub(super) fn check_configuration(kind: &str, value: &Value) -> Result<(), Problem> {
+    let mut refused = Vec::new();
+    for group in CONFIGURATION {
+        for at in group.at.iter().filter_map(|at| at.strip_prefix(kind)) {
+            let at = at.trim_start_matches('.');
+            visit(value, at, String::new(), &mut |path, fields| {
+                refuse(group, path, fields, &mut refused);
+            });
+        }
     }
     match refused.is_empty() {
         true => Ok(()),
