@@ -7,6 +7,8 @@
 
 mod config;
 mod containers;
+mod environment;
+mod files;
 mod metadata;
 pub mod names;
 mod resources;
