@@ -240,3 +240,63 @@ fn steps(path: &str) -> Vec<&str> {
     let parts = path.split('/');
     parts.filter(|part| !matches!(*part, "" | ".")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::roots::Roots;
+    use crate::storage::store::Durability;
+    use serde_json::json;
+
+    const CAPACITY: Capacity = Capacity {
+        cpu: 2000,
+        memory: 1 << 30,
+    };
+
+    #[test]
+    fn what_one_volume_holds_is_bounded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roots = Roots::new(Some(dir.path()), None, None).expect("roots");
+        let store = Store::open(&roots, Durability::Full).expect("a store");
+        let map = json!({
+            "metadata": {"namespace": "shop", "name": "big"},
+            "data": {"k": "x".repeat(1 << 20)},
+        });
+        let map: ConfigMap = serde_json::from_value(map).expect("a map");
+        store.create_object(map).expect("stored");
+        let volume = |copies: usize| -> Volume {
+            let source = |n| json!({"configMap": {"name": "big", "items": [{"key": "k", "path": format!("f{n}")}]}});
+            let sources: Vec<_> = (0..copies).map(source).collect();
+            let volume = json!({"name": "v", "projected": {"sources": sources}});
+            serde_json::from_value(volume).expect("a volume")
+        };
+        let pod = crate::pod::spec::fixture::pod(json!({"containers": []}));
+        let gathered = |copies| files(&pod, &volume(copies), &store, CAPACITY);
+        let most = gathered(32).expect("just enough").expect("files");
+        assert_eq!(most.len(), 32);
+        let refused = gathered(33).expect_err("too much").to_string();
+        assert_eq!(
+            refused,
+            "the files of the volume have 34603008 bytes together: 33554432 are the most"
+        );
+    }
+
+    #[test]
+    fn places_are_what_is_mounted_inside_a_volume() {
+        let spec: PodSpec = serde_json::from_value(json!({"containers": [
+            {"name": "a", "volumeMounts": [
+                {"name": "v", "mountPath": "/etc//config/"},
+                {"name": "w", "mountPath": "/etc/config/cache"},
+                {"name": "x", "mountPath": "/etc/configuration"},
+                {"name": "y", "mountPath": "/etc/config/a/./b"},
+            ]},
+            {"name": "b", "volumeMounts": [
+                {"name": "v", "mountPath": "/other", "subPath": "file"},
+                {"name": "w", "mountPath": "/other/w"},
+            ]},
+        ]}))
+        .expect("a spec");
+        assert_eq!(places(&spec, "v"), ["a/b", "cache"]);
+        assert!(places(&spec, "w").is_empty());
+    }
+}

@@ -97,6 +97,7 @@ fn a_container_waits_for_what_its_variables_come_from() {
         });
     };
     waits("configmap \"settings\" not found");
+    machine.wait_for("web", |pod| status(pod, "other")["ready"] == true);
     let row = machine.orlop(["get", "pod", "web", "--no-headers"]).ok();
     assert!(
         row.contains("1/2") && row.contains("CreateContainerConfigError"),

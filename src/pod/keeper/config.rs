@@ -55,7 +55,7 @@ impl Keeper {
             attempt.wait_no_longer();
         }
         for container in &mut self.containers {
-            container.wait_for_configuration_no_longer();
+            container.configuration_changed();
         }
         let names: Vec<String> = self.written.0.keys().cloned().collect();
         for name in names {

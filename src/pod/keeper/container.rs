@@ -55,6 +55,8 @@ pub(super) struct Container {
     restart_backoff: Backoff,
     image_backoff: Backoff,
     config_backoff: Backoff,
+    /// True when something that the pod draws from has changed since its start began.
+    outdated: bool,
 }
 
 impl Container {
@@ -79,6 +81,7 @@ impl Container {
             restart_backoff: Backoff::restarts(),
             image_backoff: Backoff::images(),
             config_backoff: Backoff::images(),
+            outdated: false,
         }
     }
 
@@ -121,6 +124,7 @@ impl Container {
     /// container that waits for one has not been restarted yet.
     pub(super) fn begin(&mut self, id: String) {
         self.begun = true;
+        self.outdated = false;
         self.state = State::Starting;
         self.id = Some(id);
         self.restarts += u32::from(std::mem::take(&mut self.restarting));
@@ -204,15 +208,20 @@ impl Container {
     /// The manifest asks for what is not there: it is tried again after a while, or
     /// when something that the pod draws from has changed.
     pub(super) fn not_configured(&mut self, message: String) {
+        let delay = match self.outdated {
+            true => Duration::ZERO,
+            false => self.config_backoff.next(),
+        };
         self.state = State::Waiting {
             reason: CONFIG_ERROR,
             message: Some(message),
-            due: Some(Instant::now() + self.config_backoff.next()),
+            due: Some(Instant::now() + delay),
         };
     }
 
     /// Something that the pod draws from has changed.
-    pub(super) fn wait_for_configuration_no_longer(&mut self) {
+    pub(super) fn configuration_changed(&mut self) {
+        self.outdated = true;
         if matches!(self.state, State::Waiting { reason, .. } if reason == CONFIG_ERROR) {
             self.wait_no_longer();
         }

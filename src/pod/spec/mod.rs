@@ -33,7 +33,7 @@ pub mod security;
 pub mod user;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 
 pub use error::SpecError;
 
