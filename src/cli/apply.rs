@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::{Machine, print};
+use super::{Machine, print, remind};
 use crate::kube::manifest::{Object, Source, load_into};
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::repair;
@@ -47,21 +47,26 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
         .map(|name| Source::from(name.as_os_str()))
         .collect();
     let documents = load_into(&sources, args.namespace.as_deref())?;
-    let pods = documents.into_iter().map(|document| match document.object {
-        Object::Pod(mut pod) => {
-            if let Some(spec) = &mut pod.spec {
-                spec.node_name.get_or_insert_with(node::name);
-            }
-            *pod
+    let mut objects: Vec<Object> = Vec::with_capacity(documents.len());
+    for document in documents {
+        let mut object = document.object;
+        if let Object::Pod(pod) = &mut object
+            && let Some(spec) = &mut pod.spec
+        {
+            spec.node_name.get_or_insert_with(node::name);
         }
-    });
-    let pods: Vec<Pod> = pods.collect();
+        objects.push(object);
+    }
     let machine = Machine::open(roots)?;
-    let mut started = Vec::with_capacity(pods.len());
+    let mut started = Vec::with_capacity(objects.len());
     // What cannot be told must not keep the next pod from being started.
     let mut told = Ok(());
-    for applied in machine.store.apply_pods(pods)? {
-        let pod = applied.pod();
+    let all = machine.store.apply(objects)?;
+    for applied in &all {
+        let Object::Pod(pod) = applied.object() else {
+            told = told.and(say(applied));
+            continue;
+        };
         let ready = match applied {
             Applied::Created(_) => {
                 let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -75,14 +80,16 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
             }
             Applied::Unchanged(_) => None,
         };
-        let said = print::say(format_args!(
-            "pod/{} {}\n",
-            pod.metadata.name.as_deref().unwrap_or_default(),
-            applied.word()
-        ));
-        told = told.and(said);
+        told = told.and(say(applied));
         started.push((pod.clone(), ready));
     }
+    let changed: Vec<&Object> = all
+        .iter()
+        .filter(|applied| !matches!(applied, Applied::Unchanged(_)))
+        .map(Applied::object)
+        .filter(|object| remind::is_drawn_from(object.kind()))
+        .collect();
+    remind::users(&machine, &changed)?;
     told?;
     if args.wait {
         let deadline = Instant::now() + Duration::from_secs(args.timeout);
@@ -91,6 +98,16 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn say(applied: &Applied<Object>) -> Result<()> {
+    let object = applied.object();
+    print::say(format_args!(
+        "{}/{} {}\n",
+        object.kind().singular(),
+        object.name(),
+        applied.word()
+    ))
 }
 
 /// Waits until every container of the pod runs, or has ended for good.

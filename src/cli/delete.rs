@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::Machine;
 use super::print::{self, Answer, Selection};
-use crate::kube::manifest::{Source, load_into};
+use super::{Machine, remind};
+use crate::kube::kind::Kind;
+use crate::kube::manifest::{Document, Object, Source, load_into};
 use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
@@ -66,14 +67,16 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
     let grace = grace(&args)?;
     let mut answer = Answer::default();
     let mut pods = Vec::new();
-    for (namespace, name) in names(&args, machine)? {
-        match machine.store.pod(&namespace, &name)? {
-            Some(pod) => pods.push(pod),
+    let mut others = Vec::new();
+    for (kind, namespace, name) in names(&args, machine)? {
+        match machine.store.find(kind, &namespace, &name)? {
+            Some(Object::Pod(pod)) => pods.push(*pod),
+            Some(other) => others.push(other),
             None if args.ignore_not_found => {}
-            None => answer.missing("pods", &name),
+            None => answer.missing(kind.plural(), &name),
         }
     }
-    if pods.is_empty() && !answer.failed {
+    if pods.is_empty() && others.is_empty() && !answer.failed {
         print::say(format_args!("No resources found\n"))?;
     }
     if args.force && !pods.is_empty() {
@@ -103,6 +106,10 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
         told = told.and(said);
         stopping.push((pod, keeper));
     }
+    for object in &others {
+        told = told.and(forget(machine, object)?);
+    }
+    remind::users(machine, &others.iter().collect::<Vec<_>>())?;
     if args.wait {
         for (pod, keeper) in stopping {
             finish(machine, &pod, keeper).with_context(|| {
@@ -116,6 +123,17 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
     }
     told?;
     answer.say()
+}
+
+/// Removes an object that nothing runs for. What could not be told is returned.
+fn forget(machine: &Machine, object: &Object) -> Result<Result<()>> {
+    let (kind, namespace) = (object.kind(), object.namespace());
+    machine.store.forget(kind, namespace, object.name())?;
+    Ok(print::say(format_args!(
+        "{} {:?} deleted from {namespace} namespace\n",
+        kind.singular(),
+        object.name(),
+    )))
 }
 
 fn grace(args: &DeleteArgs) -> Result<Option<u32>> {
@@ -133,7 +151,8 @@ fn grace(args: &DeleteArgs) -> Result<Option<u32>> {
     seconds.context("--grace-period is too long: it is a number of seconds")
 }
 
-fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> {
+/// Kind, namespace and name of everything that is to be deleted.
+fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(Kind, String, String)>> {
     let namespace = args.namespace.as_deref();
     let here = namespace.unwrap_or("default").to_owned();
     if !args.filenames.is_empty() {
@@ -143,31 +162,37 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> 
             .map(|name| Source::from(name.as_os_str()))
             .collect();
         let documents = load_into(&sources, namespace)?;
-        return Ok(documents
-            .iter()
-            .map(|document| {
-                (
-                    document.object.namespace().to_owned(),
-                    document.object.name().to_owned(),
-                )
-            })
-            .collect());
+        let identity = |document: Document| {
+            let object = document.object;
+            let namespace = object.namespace().to_owned();
+            (object.kind(), namespace, object.name().to_owned())
+        };
+        return Ok(documents.into_iter().map(identity).collect());
     }
-    let selection = Selection::parse("delete", &args.resources)?;
-    if args.all {
-        let pods = machine.store.pods(Some(&here))?;
-        let names = pods.into_iter().filter_map(|pod| pod.metadata.name);
-        return Ok(names.map(|name| (here.clone(), name)).collect());
-    }
-    if selection.names.is_empty() {
-        bail!("resource(s) were provided, but no name was specified");
-    }
+    let selections = Selection::parse_all("delete", &args.resources)?;
     let mut seen = BTreeSet::new();
-    let names = selection
-        .names
-        .into_iter()
-        .filter(|name| seen.insert(name.clone()));
-    Ok(names.map(|name| (here.clone(), name)).collect())
+    let mut named = Vec::new();
+    for selection in selections {
+        let kind = selection.resource.kind();
+        let names = match args.all {
+            true => machine
+                .store
+                .list(kind, Some(&here))?
+                .iter()
+                .map(|object| object.name().to_owned())
+                .collect(),
+            false if selection.names.is_empty() => {
+                bail!("resource(s) were provided, but no name was specified")
+            }
+            false => selection.names,
+        };
+        for name in names {
+            if seen.insert((kind, name.clone())) {
+                named.push((kind, here.clone(), name));
+            }
+        }
+    }
+    Ok(named)
 }
 
 /// What became of the wish to delete a pod.

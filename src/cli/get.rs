@@ -6,14 +6,17 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
+use super::config_row;
 use super::pod_row::{as_of_boot, pod_row};
 use super::print::{self, Answer, Format, Resource, Selection};
+use crate::kube::kind::Kind;
+use crate::kube::manifest::Object;
 use crate::storage::store::{self, Store};
 
 /// `orlop get` on the command line.
 #[derive(Args, Clone, Debug)]
 pub struct GetArgs {
-    /// TYPE [NAME…] or TYPE/NAME…; types: pods (pod, po), all
+    /// TYPE[,TYPE…] [NAME…] or TYPE/NAME…; types: pods (po), configmaps (cm), secrets, all
     #[arg(value_name = "TYPE [NAME…]")]
     pub resources: Vec<String>,
     /// Namespace to look in
@@ -56,49 +59,131 @@ pub fn run(args: GetArgs, store: &Store, now: Timestamp) -> anyhow::Result<ExitC
 }
 
 fn answer(args: &GetArgs, store: &Store, now: Timestamp, boot_id: &str) -> anyhow::Result<Answer> {
-    let selection = Selection::parse("get", &args.resources)?;
-    if args.all_namespaces && !selection.names.is_empty() {
+    let selections = Selection::parse_all("get", &args.resources)?;
+    let is_named = selections.iter().any(|one| !one.names.is_empty());
+    if args.all_namespaces && is_named {
         anyhow::bail!("a resource cannot be retrieved by name across all namespaces");
     }
     let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
     let mut answer = Answer::default();
-    let mut pods = Vec::new();
-    if selection.names.is_empty() {
-        for stored in store.stored_pods(namespace)? {
-            pods.push(as_of_boot(stored, boot_id));
-        }
-    }
-    for name in &selection.names {
-        match store.stored_pod(&args.namespace, name)? {
-            Some(stored) => pods.push(as_of_boot(stored, boot_id)),
-            None if args.ignore_not_found => {}
-            None => answer.missing("pods", name),
-        }
+    let mut found = Vec::with_capacity(selections.len());
+    for selection in &selections {
+        let objects = match selection.names.as_slice() {
+            [] => list(store, selection.resource.kind(), namespace, boot_id)?,
+            names => named(
+                args,
+                store,
+                selection.resource.kind(),
+                names,
+                boot_id,
+                &mut answer,
+            )?,
+        };
+        found.push((selection.resource, objects));
     }
 
-    let list = selection.names.len() != 1;
+    let is_empty = found.iter().all(|(_, objects)| objects.is_empty());
+    let is_list = !matches!(selections.as_slice(), [one] if one.names.len() == 1);
+    let several = selections.len() > 1;
     answer.out = match args.output {
-        Some(Output::Yaml) if list || !pods.is_empty() => {
-            print::objects(&pods, list, Format::Yaml)?
-        }
-        Some(Output::Json) if list || !pods.is_empty() => {
-            print::objects(&pods, list, Format::Json)?
+        Some(output @ (Output::Yaml | Output::Json)) if is_list || !is_empty => {
+            let values = found.iter().flat_map(|(_, objects)| objects);
+            let values = values
+                .map(Object::to_value)
+                .collect::<Result<Vec<_>, _>>()?;
+            let format = match output {
+                Output::Yaml => Format::Yaml,
+                _ => Format::Json,
+            };
+            print::objects(&values, is_list, format)?
         }
         Some(Output::Name) => {
+            let objects = found.iter().flat_map(|(_, objects)| objects);
             let name =
-                |pod: &Pod| format!("pod/{}\n", pod.metadata.name.as_deref().unwrap_or_default());
-            pods.iter().map(name).collect()
+                |object: &Object| format!("{}/{}\n", object.kind().singular(), object.name());
+            objects.map(name).collect()
         }
-        _ if pods.is_empty() && selection.names.is_empty() => {
-            return Ok(Answer::nothing(namespace));
+        _ if is_empty && !is_named => return Ok(Answer::nothing(namespace)),
+        _ => {
+            let tables = found.iter().filter(|(_, objects)| !objects.is_empty());
+            let tables = tables.map(|(resource, objects)| {
+                let prefixed = several || *resource == Resource::All;
+                kind_table(args, resource.kind(), prefixed, objects, now)
+            });
+            tables.collect::<Vec<_>>().join("\n")
         }
-        _ if pods.is_empty() => String::new(),
-        _ => table(args, selection.resource, &pods, now),
     };
     Ok(answer)
 }
 
-fn table(args: &GetArgs, resource: Resource, pods: &[Pod], now: Timestamp) -> String {
+/// All objects of a kind; pods as they are in this boot.
+pub(super) fn list(
+    store: &Store,
+    kind: Kind,
+    namespace: Option<&str>,
+    boot_id: &str,
+) -> anyhow::Result<Vec<Object>> {
+    if kind != Kind::Pod {
+        return Ok(store.list(kind, namespace)?);
+    }
+    let pods = store.stored_pods(namespace)?.into_iter();
+    Ok(pods.map(|pod| as_of_boot(pod, boot_id).into()).collect())
+}
+
+/// The objects of these names; those that are not there are told in `answer`.
+fn named(
+    args: &GetArgs,
+    store: &Store,
+    kind: Kind,
+    names: &[String],
+    boot_id: &str,
+    answer: &mut Answer,
+) -> anyhow::Result<Vec<Object>> {
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let object = match kind {
+            Kind::Pod => store
+                .stored_pod(&args.namespace, name)?
+                .map(|stored| as_of_boot(stored, boot_id).into()),
+            kind => store.find(kind, &args.namespace, name)?,
+        };
+        match object {
+            Some(object) => found.push(object),
+            None if args.ignore_not_found => {}
+            None => answer.missing(kind.plural(), name),
+        }
+    }
+    Ok(found)
+}
+
+/// The table of one kind. `prefixed`: with the kind before each name.
+fn kind_table(
+    args: &GetArgs,
+    kind: Kind,
+    prefixed: bool,
+    objects: &[Object],
+    now: Timestamp,
+) -> String {
+    let prefix = match prefixed {
+        true => format!("{}/", kind.singular()),
+        false => String::new(),
+    };
+    if kind != Kind::Pod {
+        return config_row::table(args, kind, &prefix, objects, now);
+    }
+    let pods = objects.iter().filter_map(|object| match object {
+        Object::Pod(pod) => Some(pod.as_ref()),
+        _ => None,
+    });
+    table(args, &prefix, pods, now)
+}
+
+fn table<'p>(
+    args: &GetArgs,
+    prefix: &str,
+    pods: impl Iterator<Item = &'p Pod>,
+    now: Timestamp,
+) -> String {
     let mut header = Vec::new();
     if args.all_namespaces {
         header.push("NAMESPACE");
@@ -108,13 +193,7 @@ fn table(args: &GetArgs, resource: Resource, pods: &[Pod], now: Timestamp) -> St
     if wide {
         header.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
     }
-    let prefix = if resource == Resource::All {
-        "pod/"
-    } else {
-        ""
-    };
     let rows: Vec<Vec<String>> = pods
-        .iter()
         .map(|pod| {
             let columns = pod_row(pod, now);
             let name = pod.metadata.name.as_deref().unwrap_or_default();

@@ -5,6 +5,7 @@
 //! in ([`crate::pod::repair`]); only `version` and `doctor` touch nothing.
 
 pub mod apply;
+mod config_row;
 pub mod delete;
 pub mod describe;
 pub mod doctor;
@@ -15,6 +16,7 @@ pub mod logs;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
+mod remind;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -205,7 +207,7 @@ fn pod_name(typed: &str) -> Result<&str> {
     match typed.split_once('/') {
         None => Ok(typed),
         Some((kind, name)) => {
-            print::Resource::parse(kind)?;
+            print::Resource::parse(kind)?.only_pods(kind)?;
             Ok(name)
         }
     }

@@ -6,9 +6,10 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use k8s_openapi::api::core::v1::Pod;
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::kube::kind::Kind;
 use crate::storage::store::StoreError;
 
 /// Spaces between the columns of a table, and its narrowest column.
@@ -27,6 +28,8 @@ const PAGE: Layout = Layout {
 pub enum Resource {
     /// `pods`, `pod`, `po`.
     Pods,
+    /// A kind that is only declared: `configmaps`, `configmap`, `cm`.
+    Of(Kind),
     /// `all`: every kind that users work with daily.
     All,
 }
@@ -38,10 +41,31 @@ impl Resource {
     /// # Errors
     /// kubectl's sentence, naming what was typed.
     pub fn parse(typed: &str) -> anyhow::Result<Self> {
-        match typed.to_ascii_lowercase().as_str() {
-            "pods" | "pod" | "po" | "pods.v1." => Ok(Self::Pods),
-            "all" => Ok(Self::All),
-            _ => anyhow::bail!("the server doesn't have a resource type {typed:?}"),
+        match Kind::parse(typed) {
+            Some(Kind::Pod) => Ok(Self::Pods),
+            Some(kind) => Ok(Self::Of(kind)),
+            None if typed.eq_ignore_ascii_case("all") => Ok(Self::All),
+            None => anyhow::bail!("the server doesn't have a resource type {typed:?}"),
+        }
+    }
+
+    /// The kind; `all` is pods.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Pods | Self::All => Kind::Pod,
+            Self::Of(kind) => kind,
+        }
+    }
+
+    /// For commands that work on pods alone.
+    ///
+    /// # Errors
+    /// One sentence, naming what was typed, for any other kind.
+    pub fn only_pods(self, typed: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Pods | Self::All => Ok(()),
+            Self::Of(_) => anyhow::bail!("{typed:?} are not pods: this works on pods only"),
         }
     }
 }
@@ -56,39 +80,67 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Takes `TYPE [NAME…]` or `TYPE/NAME…` apart. `verb` is for the error texts.
+    /// Takes `TYPE [NAME…]` or `TYPE/NAME…` apart, for a command that works on pods
+    /// alone. `verb` is for the error texts.
     ///
     /// # Errors
-    /// One sentence for no type, an unknown one, or both forms at once.
+    /// One sentence for no type, an unknown one, both forms at once, or other kinds
+    /// than pods.
     pub fn parse(verb: &str, words: &[String]) -> anyhow::Result<Self> {
-        let Some(first) = words.first() else {
-            anyhow::bail!("say which kind of object: orlop {verb} pods");
-        };
-        if !words.iter().any(|word| word.contains('/')) {
-            return Ok(Self {
-                resource: Resource::parse(first)?,
-                names: words[1..].to_vec(),
-            });
-        }
-        let mut selection = Self {
+        let mut pods = Self {
             resource: Resource::Pods,
             names: Vec::new(),
         };
+        for selection in Self::parse_all(verb, words)? {
+            let typed = selection.resource.kind().plural();
+            selection.resource.only_pods(typed)?;
+            pods.resource = selection.resource;
+            pods.names.extend(selection.names);
+        }
+        Ok(pods)
+    }
+
+    /// Takes `TYPE[,TYPE…] [NAME…]` or `TYPE/NAME…` apart: one selection for each
+    /// type, in the order in which they were typed. `verb` is for the error texts.
+    ///
+    /// # Errors
+    /// One sentence for no type, an unknown one, or both forms at once.
+    pub fn parse_all(verb: &str, words: &[String]) -> anyhow::Result<Vec<Self>> {
+        let Some(first) = words.first() else {
+            anyhow::bail!("say which kind of object: orlop {verb} pods");
+        };
+        let mut selections: Vec<Self> = Vec::new();
+        if !words.iter().any(|word| word.contains('/')) {
+            for typed in first.split(',') {
+                let resource = Resource::parse(typed)?;
+                if selections.iter().all(|known| known.resource != resource) {
+                    let names = words[1..].to_vec();
+                    selections.push(Self { resource, names });
+                }
+            }
+            return Ok(selections);
+        }
         for word in words {
             let Some((kind, name)) = word.split_once('/') else {
                 anyhow::bail!(
                     "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'orlop {verb} pod/NAME' instead of 'orlop {verb} pod pod/NAME')"
                 );
             };
-            selection.resource = Resource::parse(kind)?;
-            if selection.resource != Resource::Pods || name.is_empty() || name.contains('/') {
+            let resource = Resource::parse(kind)?;
+            if resource == Resource::All || name.is_empty() || name.contains('/') {
                 anyhow::bail!(
                     "arguments in resource/name form must have a single resource and name: {word:?}"
                 );
             }
-            selection.names.push(name.to_owned());
+            match selections.last_mut() {
+                Some(last) if last.resource == resource => last.names.push(name.to_owned()),
+                _ => selections.push(Self {
+                    resource,
+                    names: vec![name.to_owned()],
+                }),
+            }
         }
-        Ok(selection)
+        Ok(selections)
     }
 }
 
@@ -165,7 +217,9 @@ pub fn error_line(error: &anyhow::Error) -> String {
         Some(StoreError::NotFound { .. }) => "NotFound",
         Some(StoreError::AlreadyExists { .. }) => "AlreadyExists",
         Some(StoreError::Conflict { .. }) => "Conflict",
-        Some(StoreError::Immutable { .. }) => return format!("The {error:#}"),
+        Some(StoreError::Immutable { .. } | StoreError::Refused { .. }) => {
+            return format!("The {error:#}");
+        }
         _ => return format!("error: {error:#}"),
     };
     format!("Error from server ({reason}): {error:#}")
@@ -317,14 +371,14 @@ pub enum Format {
     Json,
 }
 
-/// One pod, or several as a `List`, written out in full with sorted keys.
+/// One object, or several as a `List`, written out in full with sorted keys.
 ///
 /// `list`: whether to write a list even of one.
 ///
 /// # Errors
 /// When an object cannot be written in that format.
-pub fn objects(pods: &[Pod], list: bool, format: Format) -> anyhow::Result<String> {
-    let mut items = pods
+pub fn objects<T: Serialize>(objects: &[T], list: bool, format: Format) -> anyhow::Result<String> {
+    let mut items = objects
         .iter()
         .map(serde_json::to_value)
         .collect::<Result<Vec<Value>, _>>()?;

@@ -1,3 +1,5 @@
+use k8s_openapi::api::core::v1::Pod;
+
 use super::*;
 
 const FULL_POD: &str = include_str!("../../tests/pages/full-pod.json");

@@ -4,16 +4,26 @@
 //! pod's life or its `get -o yaml` depend on are set.
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, Pod, PodSpec, ResourceRequirements, Volume,
+    Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, ObjectFieldSelector, Pod, PodSpec,
+    ResourceFieldSelector, ResourceRequirements, Volume,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The namespace of objects that name none.
 pub const NAMESPACE: &str = "default";
+/// Permissions of a volume's files that name none.
+const FILE_MODE: i32 = 0o644;
+
+/// Puts an object that names no namespace into the default one.
+pub fn namespace(metadata: &mut ObjectMeta) {
+    fill(&mut metadata.namespace, NAMESPACE);
+}
 
 /// Fills in the defaults of `pod`. What is set stays; doing it twice changes
 /// nothing.
 pub fn pod(pod: &mut Pod) {
-    fill(&mut pod.metadata.namespace, NAMESPACE);
+    namespace(&mut pod.metadata);
     let spec = pod.spec.get_or_insert_default();
     fill(&mut spec.restart_policy, "Always");
     fill(&mut spec.dns_policy, "ClusterFirst");
@@ -39,9 +49,8 @@ fn containers(spec: &mut PodSpec) {
         ports(container, host_network);
         let env = container.env.iter_mut().flatten();
         for source in env.filter_map(|variable| variable.value_from.as_mut()) {
-            if let Some(field) = &mut source.field_ref {
-                fill(&mut field.api_version, "v1");
-            }
+            field_version(&mut source.field_ref);
+            divisor(&mut source.resource_field_ref);
         }
     }
 }
@@ -84,12 +93,52 @@ fn volume(volume: &mut Volume) {
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_default();
     }
+    if let Some(map) = &mut volume.config_map {
+        map.default_mode.get_or_insert(FILE_MODE);
+    }
+    if let Some(secret) = &mut volume.secret {
+        secret.default_mode.get_or_insert(FILE_MODE);
+    }
+    if let Some(fields) = &mut volume.downward_api {
+        fields.default_mode.get_or_insert(FILE_MODE);
+        fields.items.iter_mut().flatten().for_each(downward_file);
+    }
+    if let Some(projected) = &mut volume.projected {
+        projected.default_mode.get_or_insert(FILE_MODE);
+        let sources = projected.sources.iter_mut().flatten();
+        let fields = sources.filter_map(|source| source.downward_api.as_mut());
+        fields
+            .flat_map(|fields| fields.items.iter_mut().flatten())
+            .for_each(downward_file);
+    }
+    if let Some(image) = &mut volume.image {
+        let policy = pull_policy(image.reference.as_deref().unwrap_or(""));
+        fill(&mut image.pull_policy, policy);
+    }
     let bare = Volume {
         name: volume.name.clone(),
         ..Volume::default()
     };
     if *volume == bare {
         volume.empty_dir = Some(EmptyDirVolumeSource::default());
+    }
+}
+
+fn downward_file(file: &mut DownwardAPIVolumeFile) {
+    field_version(&mut file.field_ref);
+    divisor(&mut file.resource_field_ref);
+}
+
+fn field_version(field: &mut Option<ObjectFieldSelector>) {
+    if let Some(field) = field {
+        fill(&mut field.api_version, "v1");
+    }
+}
+
+fn divisor(resource: &mut Option<ResourceFieldSelector>) {
+    if let Some(resource) = resource {
+        let zero = || Quantity("0".to_owned());
+        resource.divisor.get_or_insert_with(zero);
     }
 }
 

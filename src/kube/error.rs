@@ -182,7 +182,7 @@ pub enum Problem {
     )]
     NotSupported(Vec<String>),
     /// Values that make no sense.
-    #[error("The {kind} {} is invalid: {}", quote(name), invalid(.findings))]
+    #[error("The {kind} {} is invalid: {}", quote(name), findings_line(.findings))]
     Invalid {
         /// The object's kind.
         kind: &'static str,
@@ -245,7 +245,8 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
     text
 }
 
-fn invalid(findings: &[FieldError]) -> String {
+/// Findings on one object as the end of a sentence.
+pub fn findings_line(findings: &[FieldError]) -> String {
     match findings {
         [one] => one.to_string(),
         several => format!("[{}]", list(several)),

@@ -9,7 +9,11 @@ use super::near::{hint, nearest};
 pub(super) enum Route {
     /// A `v1` `Pod`.
     Pod,
-    /// A `v1` `List` or `PodList`: its items are objects of their own.
+    /// A `v1` `ConfigMap`.
+    ConfigMap,
+    /// A `v1` `Secret`.
+    Secret,
+    /// A `v1` `List`, `PodList`, `ConfigMapList` or `SecretList`: its items are objects of their own.
     List,
 }
 
@@ -18,8 +22,8 @@ pub(super) enum Route {
 const KNOWN: &[(&str, &str)] = &[
     (
         "v1",
-        "Binding ComponentStatus ConfigMap Endpoints Event LimitRange List Namespace Node PersistentVolume \
-         PersistentVolumeClaim Pod PodList PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount",
+        "Binding ComponentStatus ConfigMap ConfigMapList Endpoints Event LimitRange List Namespace Node PersistentVolume \
+         PersistentVolumeClaim Pod PodList PodTemplate ReplicationController ResourceQuota Secret SecretList Service ServiceAccount",
     ),
     (
         "apps/v1",
@@ -85,7 +89,9 @@ const KNOWN: &[(&str, &str)] = &[
 pub(super) fn route(version: &str, kind: &str) -> Result<Route, Problem> {
     match (version, kind) {
         ("v1", "Pod") => return Ok(Route::Pod),
-        ("v1", "List" | "PodList") => return Ok(Route::List),
+        ("v1", "ConfigMap") => return Ok(Route::ConfigMap),
+        ("v1", "Secret") => return Ok(Route::Secret),
+        ("v1", "List" | "PodList" | "ConfigMapList" | "SecretList") => return Ok(Route::List),
         _ => {}
     }
     let known = KNOWN.iter().find(|(known, _)| *known == version);

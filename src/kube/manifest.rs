@@ -10,10 +10,11 @@
 
 use super::decode::{child, decode, describe};
 use super::error::{Place, Problem, quote};
+use super::kind::Kind;
 use super::kinds::{Route, route};
 use super::source::{Text, inputs, read};
-use super::{defaults, strict, supported, validate, yaml};
-use k8s_openapi::api::core::v1::Pod;
+use super::{config, defaults, strict, supported, validate, yaml};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -58,19 +59,43 @@ pub struct Document {
 }
 
 /// The kinds of object that manifests can hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Object {
     /// A `v1` `Pod`: `metadata.name`, `metadata.namespace` and `spec` are set,
     /// `status` and the deletion's marks are not.
     Pod(Box<Pod>),
+    /// A `v1` `ConfigMap`.
+    ConfigMap(Box<ConfigMap>),
+    /// A `v1` `Secret`, its `stringData` in `data`.
+    Secret(Box<Secret>),
+}
+
+impl From<Pod> for Object {
+    fn from(pod: Pod) -> Self {
+        Self::Pod(Box::new(pod))
+    }
+}
+
+impl From<ConfigMap> for Object {
+    fn from(map: ConfigMap) -> Self {
+        Self::ConfigMap(Box::new(map))
+    }
+}
+
+impl From<Secret> for Object {
+    fn from(secret: Secret) -> Self {
+        Self::Secret(Box::new(secret))
+    }
 }
 
 impl Object {
-    /// The kind, as in `Pod`.
-    pub fn kind(&self) -> &'static str {
+    /// The kind.
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Pod(_) => "Pod",
+            Self::Pod(_) => Kind::Pod,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Secret(_) => Kind::Secret,
         }
     }
 
@@ -78,6 +103,20 @@ impl Object {
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::Pod(pod) => &pod.metadata,
+            Self::ConfigMap(map) => &map.metadata,
+            Self::Secret(secret) => &secret.metadata,
+        }
+    }
+
+    /// The object as a value of JSON, with its kind and version.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn to_value(&self) -> serde_json::Result<Value> {
+        match self {
+            Self::Pod(pod) => serde_json::to_value(pod),
+            Self::ConfigMap(map) => serde_json::to_value(map),
+            Self::Secret(secret) => serde_json::to_value(secret),
         }
     }
 
@@ -145,7 +184,7 @@ struct Loader<'n> {
     namespace: Option<&'n str>,
     documents: Vec<Document>,
     /// Where each object stands, by kind, namespace and name.
-    places: HashMap<(&'static str, String, String), Place>,
+    places: HashMap<(Kind, String, String), Place>,
 }
 
 impl Loader<'_> {
@@ -161,7 +200,17 @@ impl Loader<'_> {
             Route::List => self.add_items(value, &place),
             Route::Pod => {
                 let pod = self.pod(value).map_err(|problem| problem.at(&place))?;
-                self.add_object(Object::Pod(Box::new(pod)), place)
+                self.add_object(Object::from(pod), place)
+            }
+            Route::ConfigMap => {
+                let settle = |metadata: &mut ObjectMeta| self.settle(metadata);
+                let map = config::config_map(value, settle);
+                self.add_object(map.map_err(|problem| problem.at(&place))?.into(), place)
+            }
+            Route::Secret => {
+                let settle = |metadata: &mut ObjectMeta| self.settle(metadata);
+                let secret = config::secret(value, settle);
+                self.add_object(secret.map_err(|problem| problem.at(&place))?.into(), place)
             }
         }
     }
@@ -181,7 +230,7 @@ impl Loader<'_> {
         let mut pod: Pod = decode(value)?;
         let understood = serde_json::to_value(&pod)
             .map_err(|error| Problem::Syntax(quote(&error.to_string())))?;
-        strict::check(value, &understood)?;
+        strict::check("", value, &understood)?;
         supported::check(value, &pod)?;
         pod.status = None;
         self.settle(&mut pod.metadata)?;

@@ -9,12 +9,14 @@
 //! The small languages that manifests are written in stand beside it:
 //! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`).
 
+mod config;
 mod decode;
 pub mod defaults;
 pub mod duration;
 pub mod error;
 pub mod expand;
 pub mod field;
+pub mod kind;
 mod kinds;
 pub mod manifest;
 mod near;

@@ -9,15 +9,20 @@ use serde_json::{Map, Value};
 
 /// Compares a manifest with what was understood of it.
 ///
-/// `given` is the value as it was read, `understood` the decoded object written
-/// back. A key that is set in the one and missing in the other is none that
+/// `at` is where the object stands in the table of fields: empty for a pod, the
+/// kind for others. `given` is the value as it was read, `understood` the decoded
+/// object written back. A key that is set in the one and missing in the other is none that
 /// the API knows.
 ///
 /// # Errors
 /// [`Problem::Strict`] with every unknown field.
-pub(super) fn check(given: &Value, understood: &Value) -> Result<(), Problem> {
+pub(super) fn check(at: &str, given: &Value, understood: &Value) -> Result<(), Problem> {
     let mut unknown = Vec::new();
-    compare(given, understood, &Path::default(), &mut unknown);
+    let root = Path {
+        shown: String::new(),
+        pattern: at.to_owned(),
+    };
+    compare(given, understood, &root, &mut unknown);
     match unknown.is_empty() {
         true => Ok(()),
         false => Err(Problem::Strict(unknown)),
@@ -56,7 +61,6 @@ impl Step<'_> {
 
 /// Where the comparison is: as sentences name it, and as the table of fields
 /// does, without indices.
-#[derive(Default)]
 struct Path {
     shown: String,
     pattern: String,
@@ -155,7 +159,7 @@ mod tests {
     fn checked(given: Value) -> Result<(), String> {
         let pod: Pod = serde_json::from_value(given.clone()).expect("a pod");
         let understood = serde_json::to_value(pod).expect("a value");
-        check(&given, &understood).map_err(|problem| problem.to_string())
+        check("", &given, &understood).map_err(|problem| problem.to_string())
     }
 
     #[test]

@@ -100,10 +100,10 @@ pub const POD: &[Group] = &[
     Group {
         kind: "Container",
         at: &["spec.containers[]"],
-        used: "args command env image imagePullPolicy name ports resources securityContext stdin stdinOnce tty \
+        used: "args command env envFrom image imagePullPolicy name ports resources securityContext stdin stdinOnce tty \
                volumeMounts workingDir",
         accepted: "resizePolicy terminationMessagePath terminationMessagePolicy",
-        refused: "envFrom lifecycle livenessProbe readinessProbe restartPolicy restartPolicyRules startupProbe \
+        refused: "lifecycle livenessProbe readinessProbe restartPolicy restartPolicyRules startupProbe \
                   volumeDevices",
         refused_values: &[
             ("stdin", &["true"]),
@@ -120,21 +120,82 @@ pub const POD: &[Group] = &[
     Group {
         kind: "EnvVarSource",
         at: &["spec.containers[].env[].valueFrom"],
-        used: "fieldRef",
-        refused: "configMapKeyRef fileKeyRef resourceFieldRef secretKeyRef",
+        used: "configMapKeyRef fieldRef resourceFieldRef secretKeyRef",
+        refused: "fileKeyRef",
+        ..GROUP
+    },
+    Group {
+        kind: "EnvFromSource",
+        at: &[
+            "spec.containers[].envFrom[]",
+            "spec.initContainers[].envFrom[]",
+        ],
+        used: "configMapRef prefix secretRef",
+        ..GROUP
+    },
+    Group {
+        kind: "ConfigMapEnvSource",
+        at: &[
+            "spec.containers[].envFrom[].configMapRef",
+            "spec.initContainers[].envFrom[].configMapRef",
+        ],
+        used: "name optional",
+        ..GROUP
+    },
+    Group {
+        kind: "SecretEnvSource",
+        at: &[
+            "spec.containers[].envFrom[].secretRef",
+            "spec.initContainers[].envFrom[].secretRef",
+        ],
+        used: "name optional",
+        ..GROUP
+    },
+    Group {
+        kind: "ConfigMapKeySelector",
+        at: &[
+            "spec.containers[].env[].valueFrom.configMapKeyRef",
+            "spec.initContainers[].env[].valueFrom.configMapKeyRef",
+        ],
+        used: "key name optional",
+        ..GROUP
+    },
+    Group {
+        kind: "SecretKeySelector",
+        at: &[
+            "spec.containers[].env[].valueFrom.secretKeyRef",
+            "spec.initContainers[].env[].valueFrom.secretKeyRef",
+        ],
+        used: "key name optional",
         ..GROUP
     },
     Group {
         kind: "ObjectFieldSelector",
-        at: &["spec.containers[].env[].valueFrom.fieldRef"],
+        at: &[
+            "spec.containers[].env[].valueFrom.fieldRef",
+            "spec.initContainers[].env[].valueFrom.fieldRef",
+            "spec.volumes[].downwardAPI.items[].fieldRef",
+            "spec.volumes[].projected.sources[].downwardAPI.items[].fieldRef",
+        ],
         used: "apiVersion fieldPath",
+        ..GROUP
+    },
+    Group {
+        kind: "ResourceFieldSelector",
+        at: &[
+            "spec.containers[].env[].valueFrom.resourceFieldRef",
+            "spec.initContainers[].env[].valueFrom.resourceFieldRef",
+            "spec.volumes[].downwardAPI.items[].resourceFieldRef",
+            "spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef",
+        ],
+        used: "containerName divisor resource",
         refused_values: &[(
-            "fieldPath",
+            "resource",
             &[
-                "metadata.annotations[*",
-                "metadata.labels[*",
-                "status.hostIPs",
-                "status.podIPs",
+                "limits.ephemeral-storage",
+                "limits.hugepages-*",
+                "requests.ephemeral-storage",
+                "requests.hugepages-*",
             ],
         )],
         ..GROUP
@@ -203,10 +264,85 @@ pub const POD: &[Group] = &[
     Group {
         kind: "Volume",
         at: &["spec.volumes[]"],
-        used: "emptyDir hostPath name",
-        refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI ephemeral fc \
-                  flexVolume flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim \
-                  photonPersistentDisk portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume",
+        used: "configMap downwardAPI emptyDir hostPath image name projected secret",
+        refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume flocker \
+                  gcePersistentDisk gitRepo glusterfs iscsi nfs persistentVolumeClaim photonPersistentDisk \
+                  portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
+        ..GROUP
+    },
+    Group {
+        kind: "ConfigMapVolumeSource",
+        at: &["spec.volumes[].configMap"],
+        used: "defaultMode items name optional",
+        ..GROUP
+    },
+    Group {
+        kind: "SecretVolumeSource",
+        at: &["spec.volumes[].secret"],
+        used: "defaultMode items optional secretName",
+        ..GROUP
+    },
+    Group {
+        kind: "DownwardAPIVolumeSource",
+        at: &["spec.volumes[].downwardAPI"],
+        used: "defaultMode items",
+        ..GROUP
+    },
+    Group {
+        kind: "ProjectedVolumeSource",
+        at: &["spec.volumes[].projected"],
+        used: "defaultMode sources",
+        ..GROUP
+    },
+    Group {
+        kind: "VolumeProjection",
+        at: &["spec.volumes[].projected.sources[]"],
+        used: "configMap downwardAPI secret",
+        refused: "clusterTrustBundle podCertificate serviceAccountToken",
+        ..GROUP
+    },
+    Group {
+        kind: "ConfigMapProjection",
+        at: &["spec.volumes[].projected.sources[].configMap"],
+        used: "items name optional",
+        ..GROUP
+    },
+    Group {
+        kind: "SecretProjection",
+        at: &["spec.volumes[].projected.sources[].secret"],
+        used: "items name optional",
+        ..GROUP
+    },
+    Group {
+        kind: "DownwardAPIProjection",
+        at: &["spec.volumes[].projected.sources[].downwardAPI"],
+        used: "items",
+        ..GROUP
+    },
+    Group {
+        kind: "KeyToPath",
+        at: &[
+            "spec.volumes[].configMap.items[]",
+            "spec.volumes[].secret.items[]",
+            "spec.volumes[].projected.sources[].configMap.items[]",
+            "spec.volumes[].projected.sources[].secret.items[]",
+        ],
+        used: "key mode path",
+        ..GROUP
+    },
+    Group {
+        kind: "DownwardAPIVolumeFile",
+        at: &[
+            "spec.volumes[].downwardAPI.items[]",
+            "spec.volumes[].projected.sources[].downwardAPI.items[]",
+        ],
+        used: "fieldRef mode path resourceFieldRef",
+        ..GROUP
+    },
+    Group {
+        kind: "ImageVolumeSource",
+        at: &["spec.volumes[].image"],
+        used: "pullPolicy reference",
         ..GROUP
     },
     Group {
@@ -224,6 +360,32 @@ pub const POD: &[Group] = &[
     },
 ];
 
+/// The types that ConfigMaps and Secrets are made of; their paths begin with the
+/// kind.
+pub const CONFIGURATION: &[Group] = &[
+    Group {
+        kind: "ConfigMap",
+        at: &["ConfigMap"],
+        used: "apiVersion binaryData data immutable kind metadata",
+        ..GROUP
+    },
+    Group {
+        kind: "Secret",
+        at: &["Secret"],
+        used: "apiVersion data immutable kind metadata stringData type",
+        ..GROUP
+    },
+    Group {
+        kind: "ObjectMeta",
+        at: &["ConfigMap.metadata", "Secret.metadata"],
+        used: "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp labels name namespace \
+               resourceVersion uid",
+        accepted: "generation managedFields ownerReferences selfLink",
+        refused: "finalizers generateName",
+        ..GROUP
+    },
+];
+
 impl Group {
     /// The names of all fields, used or not.
     pub fn fields(&self) -> impl Iterator<Item = &'static str> {
@@ -235,7 +397,8 @@ impl Group {
     /// The group whose type stands at `path`, a path without indices as in
     /// `spec.containers[].env[]`.
     pub(super) fn at(path: &str) -> Option<&'static Group> {
-        POD.iter().find(|group| group.at.contains(&path))
+        let mut all = POD.iter().chain(CONFIGURATION);
+        all.find(|group| group.at.contains(&path))
     }
 }
 
@@ -256,6 +419,27 @@ pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
     }
     if let Some(spec) = &pod.spec {
         refuse_combinations(spec, &mut refused);
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Problem::NotSupported(refused)),
+    }
+}
+
+/// Refuses a ConfigMap or Secret, given as `value`, that asks for what orlop can't
+/// do yet.
+///
+/// # Errors
+/// [`Problem::NotSupported`] with every such field.
+pub(super) fn check_configuration(kind: &str, value: &Value) -> Result<(), Problem> {
+    let mut refused = Vec::new();
+    for group in CONFIGURATION {
+        for at in group.at.iter().filter_map(|at| at.strip_prefix(kind)) {
+            let at = at.trim_start_matches('.');
+            visit(value, at, String::new(), &mut |path, fields| {
+                refuse(group, path, fields, &mut refused);
+            });
+        }
     }
     match refused.is_empty() {
         true => Ok(()),
@@ -300,7 +484,7 @@ fn join(path: &str, name: &str) -> String {
 fn refuse(group: &Group, path: &str, fields: &Map<String, Value>, refused: &mut Vec<String>) {
     for (name, value) in fields {
         if is_set(value) && group.refused.split_whitespace().any(|field| field == name) {
-            refused.push(join(path, name));
+            refused.push(join(path, name) + reason(group.kind, name));
         }
         let values = group.refused_values.iter();
         let Some((_, values)) = values.into_iter().find(|(field, _)| field == name) else {
@@ -322,6 +506,23 @@ fn refuse(group: &Group, path: &str, fields: &Map<String, Value>, refused: &mut 
             };
             refused.push(format!("{} {value}", join(path, name)));
         }
+    }
+}
+
+/// Why a field cannot be honoured, where there is more to say than that it isn't.
+fn reason(kind: &str, field: &str) -> &'static str {
+    match (kind, field) {
+        ("Volume", "ephemeral") => " (it needs PersistentVolumeClaims)",
+        ("VolumeProjection", "serviceAccountToken") => {
+            " (there is no API server that could issue or accept a token)"
+        }
+        ("VolumeProjection", "clusterTrustBundle") => {
+            " (there is no API server that could hold a bundle)"
+        }
+        ("VolumeProjection", "podCertificate") => {
+            " (there is no API server that could sign a certificate)"
+        }
+        _ => "",
     }
 }
 

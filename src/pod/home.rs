@@ -57,10 +57,11 @@ impl Home {
         self.run().join("mounts")
     }
 
-    /// The OCI bundle of a container.
+    /// The OCI bundle of a container, among the pod's mounts: its variables may be
+    /// secret, and must not come to a disk.
     #[must_use]
     pub fn bundle(&self, container: &str) -> PathBuf {
-        self.run().join("bundles").join(container)
+        self.mounts().join("bundles").join(container)
     }
 
     /// The OCI state of the pod's containers, one directory below it for each.

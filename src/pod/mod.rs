@@ -12,6 +12,7 @@
 //! that holds the pod's lock ([`lock`]) may do them, again and again.
 
 pub mod cleanup;
+pub mod content;
 pub mod control;
 pub mod home;
 pub mod keeper;
@@ -19,6 +20,8 @@ pub mod launcher;
 pub mod lock;
 pub mod logs;
 pub mod protocol;
+pub mod references;
 pub mod repair;
 pub mod spec;
 pub mod status;
+pub mod variables;

@@ -3,25 +3,35 @@
 //! An order travels with a socket of its own for the answer, so that a helper
 //! process which dies without one is noticed: its socket closes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
 use super::spec::ImageDefaults;
+use super::spec::env::References;
 
 /// An order from the keeper.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
     /// Make the pod's namespaces and the place for its mounts.
     Sandbox(Box<SandboxOrder>),
-    /// Set the volume of this name up.
+    /// Set the volume of this name up. Descriptor that comes back: its root, when
+    /// the keeper is to write its files.
     Volume(String),
     /// Make and start a container. Descriptors: its stdout and its stderr.
     Container(Box<ContainerOrder>),
     /// Run a further process in a container. Descriptors: its stdin, stdout and
     /// stderr, unless it gets a terminal.
     Exec(Box<ExecOrder>),
+    /// The pod's labels and annotations are these now.
+    Metadata {
+        /// Its labels.
+        labels: Option<BTreeMap<String, String>>,
+        /// Its annotations.
+        annotations: Option<BTreeMap<String, String>>,
+    },
     /// Take away the root file system of a container that has ended.
     Discard(String),
 }
@@ -50,6 +60,8 @@ pub struct ContainerOrder {
     pub image: String,
     /// What the image says about its process.
     pub defaults: ImageDefaults,
+    /// What its variables come from.
+    pub references: References,
 }
 
 /// One further process in a container.

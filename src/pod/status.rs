@@ -14,6 +14,9 @@ use crate::kube::qos;
 /// Why a container waits that ended too often to be restarted at once.
 pub const BACK_OFF: &str = "CrashLoopBackOff";
 
+/// Why a container waits whose manifest asks for what is not there.
+pub const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
 /// A state in which a container waits for `reason`.
 #[must_use]
 pub fn waiting(reason: &str, message: Option<String>) -> ContainerState {

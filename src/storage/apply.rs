@@ -21,20 +21,36 @@ use super::store::{Change, Store, StoreError};
 
 /// What applying a manifest did.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Applied {
-    /// There was no such pod.
-    Created(Pod),
-    /// The pod is as the manifest wants it.
-    Unchanged(Pod),
-    /// The pod was changed.
-    Configured(Pod),
+pub enum Applied<T = Pod> {
+    /// There was no such object.
+    Created(T),
+    /// The object is as the manifest wants it.
+    Unchanged(T),
+    /// The object was changed.
+    Configured(T),
 }
 
 impl Applied {
     /// The pod as it is now.
     pub fn pod(&self) -> &Pod {
+        self.object()
+    }
+}
+
+impl<T> Applied<T> {
+    /// The object as it is now.
+    pub fn object(&self) -> &T {
         match self {
-            Self::Created(pod) | Self::Unchanged(pod) | Self::Configured(pod) => pod,
+            Self::Created(object) | Self::Unchanged(object) | Self::Configured(object) => object,
+        }
+    }
+
+    /// The same about the object in another form.
+    pub(super) fn map<U>(self, form: impl FnOnce(T) -> U) -> Applied<U> {
+        match self {
+            Self::Created(object) => Applied::Created(form(object)),
+            Self::Unchanged(object) => Applied::Unchanged(form(object)),
+            Self::Configured(object) => Applied::Configured(form(object)),
         }
     }
 
@@ -66,7 +82,7 @@ impl Store {
     }
 }
 
-fn apply(change: &Change, wanted: Pod) -> Result<Applied, StoreError> {
+pub(super) fn apply(change: &Change, wanted: Pod) -> Result<Applied, StoreError> {
     let (namespace, name) = identity(&wanted)?;
     let manifest = serde_json::to_string(&wanted).map_err(|source| StoreError::Decode {
         kind: KIND,

@@ -8,11 +8,14 @@
 //! - [`roots`] says where everything lies on this machine;
 //! - [`store`] opens the database and makes each change one transaction;
 //! - [`schema`] holds the tables and how older databases become new ones;
-//! - [`pods`] reads and writes pods, [`apply`] decides what applying a manifest changes;
+//! - [`pods`] reads and writes pods, [`objects`] what is only declared, [`any`] both;
+//! - [`apply`] decides what applying a manifest changes;
 //! - [`events`] keeps what happened to an object for an hour.
 
+pub mod any;
 pub mod apply;
 pub mod events;
+pub mod objects;
 pub mod pods;
 pub mod roots;
 pub mod schema;

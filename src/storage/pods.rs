@@ -404,7 +404,7 @@ fn json(name: &str, value: &impl Serialize) -> Result<String, StoreError> {
 }
 
 /// Kubernetes' times have whole seconds.
-fn whole_seconds(time: Timestamp) -> Timestamp {
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
     time - i64::from(time.subsec_nanosecond()).nanoseconds()
 }
 

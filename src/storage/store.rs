@@ -18,6 +18,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::roots::{self, Roots, RootsError};
 use super::schema::{self, SchemaError};
+use crate::kube::error::findings_line;
+use crate::kube::field::FieldError;
 
 /// How long a change waits for those of other processes. A change takes well
 /// under a millisecond, so 200 keepers that write at once are through long before.
@@ -154,6 +156,16 @@ pub enum StoreError {
         name: String,
         /// The first such field, as a path.
         field: String,
+    },
+    /// The object may not be changed like this.
+    #[error("{kind} {name:?} is invalid: {}", findings_line(findings))]
+    Refused {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Name of the object.
+        name: String,
+        /// What is wrong with the change.
+        findings: Vec<FieldError>,
     },
 }
 

@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
-    mount_change, move_mount, open_tree, unmount,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, mount, mount_change, move_mount, open_tree, unmount,
 };
 
 /// A new tmpfs that is attached nowhere yet.
@@ -22,10 +23,37 @@ use rustix::mount::{
 /// # Errors
 /// What fsopen(2), fsconfig(2) or fsmount(2) say.
 pub fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    make_tmpfs(options, attributes, true)
+}
+
+/// [`tmpfs`] whose pages never go to a swap device, where the kernel has that
+/// (`noswap`, Linux 6.4).
+///
+/// # Errors
+/// As [`tmpfs`].
+pub fn tmpfs_without_swap(
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    make_tmpfs(options, attributes, false)
+}
+
+fn make_tmpfs(
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+    swap: bool,
+) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", "tmpfs")?;
     for (key, value) in options {
         fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
+    if !swap {
+        match fsconfig_set_flag(context.as_fd(), "noswap") {
+            // An older kernel does not know it.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     fsconfig_create(context.as_fd())?;
     Ok(fsmount(
@@ -228,6 +256,26 @@ pub fn overlay(
         name(target),
         "overlay",
         MountFlags::empty(),
+        Some(options.as_c_str()),
+    )?)
+}
+
+/// Mounts an overlay at `target` that nothing can be written to: two `layers` at
+/// least, from the topmost to the lowest, each named by descriptor.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn overlay_read_only(target: BorrowedFd, layers: &[BorrowedFd]) -> io::Result<()> {
+    let name = |fd: &BorrowedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower: Vec<String> = layers.iter().map(name).collect();
+    let options = format!("lowerdir={}", lower.join(":"));
+    let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    Ok(mount(
+        "overlay",
+        name(&target),
+        "overlay",
+        flags,
         Some(options.as_c_str()),
     )?)
 }

@@ -62,7 +62,7 @@ impl Volume for EmptyDir<'_> {
 
 /// Opens the directory `name` in `parent`, which is made when missing. A
 /// symbolic link in its place is refused.
-fn directory(parent: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, VolumeError> {
+pub(super) fn directory(parent: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, VolumeError> {
     match mkdirat(&parent, name, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(VolumeError::step("create the directory", name)(error)),

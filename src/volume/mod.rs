@@ -8,10 +8,12 @@
 //!
 //! A new kind is a new file and a line in [`of`].
 
+pub mod atomic;
 pub mod empty_dir;
 pub mod host_path;
 pub mod remove;
 pub mod trash;
+pub mod written;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -95,6 +97,9 @@ pub fn of(volume: &v1::Volume) -> Result<Box<dyn Volume + '_>, VolumeError> {
     }
     if let Some(source) = &volume.empty_dir {
         return Ok(Box::new(empty_dir::EmptyDir::new(&volume.name, source)));
+    }
+    if let Some(kind) = written::Written::of(volume) {
+        return Ok(Box::new(kind));
     }
     Err(VolumeError::Unsupported(volume.name.clone()))
 }

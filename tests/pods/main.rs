@@ -4,14 +4,20 @@
 mod common;
 
 mod commands;
+mod config_maps;
+mod downward_api;
 mod empty_dir;
+mod environment;
 mod exec;
 mod host_path;
 mod image;
+mod image_volumes;
 mod list_order;
 mod logs;
 mod namespaces;
 mod process;
+mod projected;
 mod restart;
+mod secrets;
 mod support;
 mod termination;

@@ -3,6 +3,7 @@
 //! Sections, their order and their words are kubectl's, so that people and
 //! scripts find what they look for where they look for it.
 
+mod config;
 mod container;
 mod volume;
 
@@ -14,12 +15,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, SeccompProfile, Toleration};
 
-use super::pod_row::{age, as_of_boot};
+use super::get;
+use super::pod_row::age;
 use super::print::{Answer, Page, Selection, printable};
+use crate::kube::kind::Kind;
+use crate::kube::manifest::Object;
 use crate::kube::qos::qos_class;
 use crate::storage::events::RecordedEvent;
-use crate::storage::pods::StoredPod;
-use crate::storage::store::{self, Store, StoreError};
+use crate::storage::store::{self, Store};
 
 /// An annotation longer than this, in bytes, goes below its key.
 const LONG_ANNOTATION: usize = 140;
@@ -27,7 +30,7 @@ const LONG_ANNOTATION: usize = 140;
 /// `orlop describe` on the command line.
 #[derive(Args, Clone, Debug)]
 pub struct DescribeArgs {
-    /// TYPE [NAME or beginning of a name…] or TYPE/NAME…; types: pods (pod, po)
+    /// TYPE [NAME or beginning of a name…] or TYPE/NAME…; types: pods (po), configmaps (cm), secrets
     #[arg(value_name = "TYPE [NAME…]")]
     pub resources: Vec<String>,
     /// Namespace to look in
@@ -57,50 +60,61 @@ fn answer(
     boot_id: &str,
     zone: &TimeZone,
 ) -> anyhow::Result<Answer> {
-    let selection = Selection::parse("describe", &args.resources)?;
-    if args.all_namespaces && !selection.names.is_empty() {
+    let selections = Selection::parse_all("describe", &args.resources)?;
+    let is_named = selections.iter().any(|one| !one.names.is_empty());
+    if args.all_namespaces && is_named {
         anyhow::bail!("a resource cannot be retrieved by name across all namespaces");
     }
     let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
     let mut answer = Answer::default();
     let mut found = Vec::new();
-    if selection.names.is_empty() {
-        found = store.stored_pods(namespace)?;
-        if found.is_empty() {
-            return Ok(Answer::nothing(namespace));
+    for selection in &selections {
+        let kind = selection.resource.kind();
+        if selection.names.is_empty() {
+            found.extend(get::list(store, kind, namespace, boot_id)?);
+        }
+        for name in &selection.names {
+            let named = named(store, kind, &args.namespace, name, boot_id)?;
+            if named.is_empty() {
+                answer.missing(kind.plural(), name);
+            }
+            found.extend(named);
         }
     }
-    for name in &selection.names {
-        let named = named(store, &args.namespace, name)?;
-        if named.is_empty() {
-            answer.missing("pods", name);
-        }
-        found.extend(named);
+    if found.is_empty() && !is_named {
+        return Ok(Answer::nothing(namespace));
     }
     let mut pages = Vec::new();
-    for stored in found {
-        let pod = as_of_boot(stored, boot_id);
-        let events = match &pod.metadata.uid {
+    for object in found {
+        let events = match &object.metadata().uid {
             Some(uid) if args.show_events => Some(store.events_for(uid)?),
             _ => None,
         };
-        pages.push(page(&pod, events.as_deref(), now, zone));
+        let events = events.as_deref();
+        pages.push(match &object {
+            Object::Pod(pod) => page(pod, events, now, zone),
+            Object::ConfigMap(map) => config::config_map(map, events, now, zone),
+            Object::Secret(secret) => config::secret(secret, zone),
+        });
     }
     answer.out = pages.join("\n\n");
     Ok(answer)
 }
 
-/// The pod of that name, or else those whose names begin with it.
-fn named(store: &Store, namespace: &str, name: &str) -> Result<Vec<StoredPod>, StoreError> {
-    if let Some(stored) = store.stored_pod(namespace, name)? {
-        return Ok(vec![stored]);
+/// The object of that name, or else those whose names begin with it.
+fn named(
+    store: &Store,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+    boot_id: &str,
+) -> anyhow::Result<Vec<Object>> {
+    let mut all = get::list(store, kind, Some(namespace), boot_id)?;
+    if let Some(exact) = all.iter().position(|object| object.name() == name) {
+        return Ok(vec![all.swap_remove(exact)]);
     }
-    let mut pods = store.stored_pods(Some(namespace))?;
-    pods.retain(|stored| {
-        let found = stored.pod.metadata.name.as_deref();
-        found.is_some_and(|found| !name.is_empty() && found.starts_with(name))
-    });
-    Ok(pods)
+    all.retain(|object| !name.is_empty() && object.name().starts_with(name));
+    Ok(all)
 }
 
 /// A pod's page, as it is at the time `now`, with its events if some are given.

@@ -5,7 +5,7 @@ fn loaded(text: &str, namespace: Option<&str>) -> Result<Vec<Document>, String> 
 }
 
 fn names(documents: &[Document]) -> Vec<(usize, &str, &str)> {
-    let name = |d: &'_ Document| (d.index, d.object.kind());
+    let name = |d: &'_ Document| (d.index, d.object.kind().name());
     documents
         .iter()
         .map(|d| (name(d).0, name(d).1, d.object.name()))
@@ -59,7 +59,9 @@ fn objects_come_complete_and_without_what_only_a_store_may_say() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, deletionTimestamp: '2026-01-01T00:00:00Z'}\n\
                 spec: {containers: [{name: a, image: b}], volumes: [{name: v}]}\nstatus: {phase: Running}\n";
     let documents = loaded(text, None).expect("a pod");
-    let Object::Pod(pod) = &documents[0].object;
+    let Object::Pod(pod) = &documents[0].object else {
+        panic!("no pod");
+    };
     assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
     assert_eq!(pod.metadata.deletion_timestamp, None);
     assert_eq!(pod.status, None);

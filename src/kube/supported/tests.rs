@@ -71,6 +71,23 @@ fn the_table_has_every_field_of_the_api_just_once() {
         agrees::<Volume>(),
         agrees::<EmptyDirVolumeSource>(),
         agrees::<HostPathVolumeSource>(),
+        agrees::<EnvFromSource>(),
+        agrees::<ConfigMapEnvSource>(),
+        agrees::<SecretEnvSource>(),
+        agrees::<ConfigMapKeySelector>(),
+        agrees::<SecretKeySelector>(),
+        agrees::<ResourceFieldSelector>(),
+        agrees::<ConfigMapVolumeSource>(),
+        agrees::<SecretVolumeSource>(),
+        agrees::<DownwardAPIVolumeSource>(),
+        agrees::<ProjectedVolumeSource>(),
+        agrees::<VolumeProjection>(),
+        agrees::<ConfigMapProjection>(),
+        agrees::<SecretProjection>(),
+        agrees::<DownwardAPIProjection>(),
+        agrees::<KeyToPath>(),
+        agrees::<DownwardAPIVolumeFile>(),
+        agrees::<ImageVolumeSource>(),
     ];
     assert_eq!(
         checked.len(),
@@ -121,14 +138,14 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.containers[0].tty true",
         ),
         (
-            container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {}}}]})),
-            "spec.containers[0].env[0].valueFrom.secretKeyRef",
+            container(json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {}}}]})),
+            "spec.containers[0].env[0].valueFrom.fileKeyRef",
         ),
         (
             container(
-                json!({"env": [{"valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a']"}}}]}),
+                json!({"env": [{"valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage"}}}]}),
             ),
-            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath \"metadata.labels['a']\"",
+            "spec.containers[0].env[0].valueFrom.resourceFieldRef.resource \"limits.ephemeral-storage\"",
         ),
         (
             container(json!({"volumeMounts": [{"subPath": "a"}]})),
@@ -146,9 +163,15 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             container(json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}})),
             "spec.containers[0].resources.limits[nvidia.com/gpu]",
         ),
+        (volume(json!({"nfs": {}})), "spec.volumes[1].nfs"),
         (
-            volume(json!({"configMap": {}})),
-            "spec.volumes[1].configMap",
+            volume(json!({"ephemeral": {}})),
+            "spec.volumes[1].ephemeral (it needs PersistentVolumeClaims)",
+        ),
+        (
+            volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}})),
+            "spec.volumes[1].projected.sources[0].serviceAccountToken (there is no API server that could issue or \
+             accept a token)",
         ),
         (
             volume(json!({"emptyDir": {"medium": "HugePages-2Mi"}})),

@@ -1,8 +1,8 @@
 //! A pod's containers: image, environment, ports, and what stands elsewhere.
 
-use super::{check_names, names, resources, security, volumes};
+use super::{check_names, environment, names, resources, security, volumes};
 use crate::kube::field::Findings;
-use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -10,17 +10,6 @@ const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: &[&str] = &["FallbackToLogsOnError", "File"];
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const PORTS: std::ops::RangeInclusive<i64> = 1..=65535;
-
-/// Fields of the pod that a variable can take its value from.
-const FIELDS: &[&str] = &[
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.podIP",
-];
 
 /// Checks the containers; `volumes` are the names that mounts may use.
 pub(super) fn check(spec: &PodSpec, volumes: &HashSet<&str>, findings: &mut Findings) {
@@ -34,7 +23,7 @@ pub(super) fn check(spec: &PodSpec, volumes: &HashSet<&str>, findings: &mut Find
     for (i, container) in spec.containers.iter().enumerate() {
         let at = format!("spec.containers[{i}]");
         check_image(container, &at, findings);
-        check_environment(container, &at, findings);
+        environment::check(container, &at, findings);
         check_ports(container, &at, host_network, &mut host_ports, findings);
         if let Some(resources) = &container.resources {
             resources::check(resources, &format!("{at}.resources"), findings);
@@ -65,41 +54,6 @@ fn check_image(container: &Container, at: &str, findings: &mut Findings) {
         container.image_pull_policy.as_deref(),
         PULL_POLICIES,
     );
-}
-
-fn check_environment(container: &Container, at: &str, findings: &mut Findings) {
-    for (i, variable) in container.env.iter().flatten().enumerate() {
-        let at = format!("{at}.env[{i}]");
-        if variable.name.is_empty() {
-            findings.required(format!("{at}.name"), "");
-        } else if let Err(why) = names::variable(&variable.name) {
-            findings.invalid(format!("{at}.name"), &variable.name, why);
-        }
-        check_value_from(variable, &format!("{at}.valueFrom"), findings);
-    }
-}
-
-fn check_value_from(variable: &EnvVar, at: &str, findings: &mut Findings) {
-    let Some(source) = &variable.value_from else {
-        return;
-    };
-    if variable.value.as_deref().is_some_and(|v| !v.is_empty()) {
-        let why = "may not be specified when `value` is not empty";
-        findings.invalid(at, "", why);
-    }
-    let Some(field) = &source.field_ref else {
-        return findings.invalid(at, "", "must specify `fieldRef`");
-    };
-    let at = format!("{at}.fieldRef");
-    findings.one_of(
-        format!("{at}.apiVersion"),
-        field.api_version.as_deref(),
-        &["v1"],
-    );
-    match field.field_path.as_str() {
-        "" => findings.required(format!("{at}.fieldPath"), ""),
-        path => findings.one_of(format!("{at}.fieldPath"), Some(path), FIELDS),
-    }
 }
 
 type HostPort<'p> = (i32, &'p str, &'p str);

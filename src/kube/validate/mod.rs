@@ -5,12 +5,17 @@
 //! still say no: a `hostPath` must be absolute, no path may have a `..` in it,
 //! a volume can't be mounted over a container's root, capabilities must exist.
 
+mod config;
 mod containers;
+mod environment;
+mod files;
 mod metadata;
 pub mod names;
 mod resources;
 mod security;
 mod volumes;
+
+pub use config::{config_map, config_map_update, secret, secret_update};
 
 use super::field::{FieldError, Findings};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};

@@ -91,6 +91,25 @@ pub(super) fn label_value(text: &str) -> Checked {
     )
 }
 
+/// The key of a ConfigMap or Secret.
+pub(super) fn config_key(text: &str) -> Checked {
+    no_longer_than(SUBDOMAIN, text)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or \
+             'KEY_NAME', or 'key-name')"
+                .to_owned(),
+        );
+    }
+    match text {
+        "." => Err("must not be '.'".to_owned()),
+        ".." => Err("must not be '..'".to_owned()),
+        _ if text.starts_with("..") => Err("must not start with '..'".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// The name of an environment variable.
 pub(super) fn variable(text: &str) -> Checked {
     if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=') {

@@ -255,13 +255,13 @@ fn variables_have_names_and_one_source() {
         ),
         (
             json!([{"name": "A", "valueFrom": {}}]),
-            "valueFrom: Invalid value: \"\": must specify `fieldRef`",
+            "valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
         ),
         (
             json!([{"name": "A", "valueFrom": field("metadata.nam")}]),
             "valueFrom.fieldRef.fieldPath: Unsupported value: \"metadata.nam\": supported values: \"metadata.name\", \
              \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \
-             \"status.hostIP\", \"status.podIP\"",
+             \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\"",
         ),
     ] {
         assert_eq!(env(given), [format!("{at}.{want}")]);

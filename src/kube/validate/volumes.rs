@@ -1,6 +1,6 @@
 //! A pod's volumes, and the paths at which containers see them.
 
-use super::check_names;
+use super::{check_names, files};
 use crate::kube::field::Findings;
 use crate::kube::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
@@ -28,7 +28,9 @@ const PATH_MAX: usize = 4096;
 pub(super) fn check<'s>(spec: &'s PodSpec, findings: &mut Findings) -> HashSet<&'s str> {
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     for (i, volume) in volumes.iter().enumerate() {
-        check_source(volume, &format!("spec.volumes[{i}]"), findings);
+        let at = format!("spec.volumes[{i}]");
+        check_source(volume, &at, findings);
+        files::check(volume, spec, &at, findings);
     }
     let names = volumes.iter().map(|volume| volume.name.as_str());
     check_names("spec.volumes", names, findings)
@@ -40,11 +42,24 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
     }
     if let Some(source) = &volume.host_path {
         let at = format!("{at}.hostPath");
-        if volume.empty_dir.is_some() {
-            findings.forbidden(at, "may not specify more than 1 volume type");
-        } else {
+        if volume.empty_dir.is_none() {
             check_host_path(source, &at, findings);
         }
+    }
+    let sources = [
+        ("emptyDir", volume.empty_dir.is_some()),
+        ("hostPath", volume.host_path.is_some()),
+        ("configMap", volume.config_map.is_some()),
+        ("secret", volume.secret.is_some()),
+        ("downwardAPI", volume.downward_api.is_some()),
+        ("projected", volume.projected.is_some()),
+        ("image", volume.image.is_some()),
+    ];
+    for (kind, _) in sources.iter().filter(|(_, is_set)| *is_set).skip(1) {
+        findings.forbidden(
+            format!("{at}.{kind}"),
+            "may not specify more than 1 volume type",
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::Backoff;
-use crate::pod::status::{self, BACK_OFF};
+use crate::pod::status::{self, BACK_OFF, CONFIG_ERROR};
 
 /// A container's place in its life.
 pub(super) enum State {
@@ -54,6 +54,9 @@ pub(super) struct Container {
     restarting: bool,
     restart_backoff: Backoff,
     image_backoff: Backoff,
+    config_backoff: Backoff,
+    /// True when something that the pod draws from has changed since its start began.
+    outdated: bool,
 }
 
 impl Container {
@@ -77,6 +80,8 @@ impl Container {
             restarting: false,
             restart_backoff: Backoff::restarts(),
             image_backoff: Backoff::images(),
+            config_backoff: Backoff::images(),
+            outdated: false,
         }
     }
 
@@ -119,6 +124,7 @@ impl Container {
     /// container that waits for one has not been restarted yet.
     pub(super) fn begin(&mut self, id: String) {
         self.begun = true;
+        self.outdated = false;
         self.state = State::Starting;
         self.id = Some(id);
         self.restarts += u32::from(std::mem::take(&mut self.restarting));
@@ -199,6 +205,28 @@ impl Container {
         };
     }
 
+    /// The manifest asks for what is not there: it is tried again after a while, or
+    /// when something that the pod draws from has changed.
+    pub(super) fn not_configured(&mut self, message: String) {
+        let delay = match self.outdated {
+            true => Duration::ZERO,
+            false => self.config_backoff.next(),
+        };
+        self.state = State::Waiting {
+            reason: CONFIG_ERROR,
+            message: Some(message),
+            due: Some(Instant::now() + delay),
+        };
+    }
+
+    /// Something that the pod draws from has changed.
+    pub(super) fn configuration_changed(&mut self) {
+        self.outdated = true;
+        if matches!(self.state, State::Waiting { reason, .. } if reason == CONFIG_ERROR) {
+            self.wait_no_longer();
+        }
+    }
+
     /// Whatever the container waits for, it is tried now.
     pub(super) fn wait_no_longer(&mut self) {
         if let State::Waiting { due: Some(due), .. } = &mut self.state {
@@ -209,6 +237,7 @@ impl Container {
     /// The image is there.
     pub(super) fn image_found(&mut self) {
         self.image_backoff = Backoff::images();
+        self.config_backoff = Backoff::images();
     }
 
     /// Its status in the API's terms.

@@ -30,6 +30,7 @@ impl Keeper {
         else {
             return;
         };
+        let references = self.references(specification);
         let container = &mut self.containers[index];
         let id = start::new_id();
         container.begin(id.clone());
@@ -44,6 +45,7 @@ impl Keeper {
                 &self.home.uid,
             ),
             container: specification.clone(),
+            references,
             id,
             attempt: container.restarts,
         };
@@ -125,11 +127,13 @@ impl Keeper {
                     self.containers[index].state = State::Ended(never_ran(&name));
                 }
             }
+            StartError::Failed(failure) if failure.kind == FailureKind::Config => {
+                self.not_configured(index, failure.message).await;
+            }
             StartError::Failed(failure) => {
                 let reason = match failure.kind {
-                    FailureKind::Config => "CreateContainerConfigError",
-                    FailureKind::Create | FailureKind::Other => "CreateContainerError",
                     FailureKind::Start => "StartError",
+                    _ => "CreateContainerError",
                 };
                 let message = failure.message;
                 self.happened(
@@ -195,12 +199,7 @@ impl Keeper {
     async fn conclude(&mut self, index: usize, ended: ContainerStateTerminated) {
         let name = self.containers[index].name.clone();
         let path = format!("spec.containers{{{name}}}");
-        if let Some(id) = self.containers[index].id.clone()
-            && let Err(error) = self.clear(index, &id).await
-        {
-            let message = format!("cannot clear container {name} away: {error:#}");
-            self.happened(EventType::Warning, &path, "FailedKillPod", message);
-        }
+        self.clear_start(index).await;
         let stopping = self.stopping.is_some();
         let delay = self.containers[index].ended(&self.pod, ended, stopping);
         if delay.is_some() {
@@ -209,6 +208,18 @@ impl Keeper {
                 full_name(&self.pod)
             );
             self.happened(EventType::Warning, &path, "BackOff", message);
+        }
+    }
+
+    /// Clears away what is left of a start.
+    pub(super) async fn clear_start(&mut self, index: usize) {
+        let name = self.containers[index].name.clone();
+        if let Some(id) = self.containers[index].id.clone()
+            && let Err(error) = self.clear(index, &id).await
+        {
+            let path = format!("spec.containers{{{name}}}");
+            let message = format!("cannot clear container {name} away: {error:#}");
+            self.happened(EventType::Warning, &path, "FailedKillPod", message);
         }
     }
 
@@ -229,8 +240,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes a changed manifest in: containers whose image is another one now are
-    /// replaced.
+    /// Takes a changed manifest in, and what the pod draws from: containers whose
+    /// image is another one now are replaced.
     pub(super) fn reload(&mut self) -> Result<()> {
         let Some(pod) = self.store.pod_by_uid(&self.home.uid)? else {
             return Ok(());
@@ -241,7 +252,8 @@ impl Keeper {
             .unwrap_or(30)
             .try_into()
             .unwrap_or(0);
-        self.pod = pod;
+        let before = std::mem::replace(&mut self.pod, pod);
+        self.refresh(&before);
         for index in 0..self.containers.len() {
             let container = &mut self.containers[index];
             let image = spec

@@ -8,6 +8,7 @@
 
 mod backoff;
 mod children;
+mod config;
 mod container;
 mod life;
 mod orders;
@@ -69,7 +70,8 @@ enum Event {
     /// The launcher has answered for a volume.
     Mounted {
         index: usize,
-        result: Result<(), Failure>,
+        /// Its root, when its files are the keeper's to write.
+        result: Result<Option<OwnedFd>, Failure>,
     },
     /// The pod's manifest has changed in the store.
     Reload,
@@ -93,6 +95,8 @@ struct Keeper {
     host_ip: Option<String>,
     sandbox: Attempt,
     volumes: Vec<(String, Attempt)>,
+    /// The volumes whose files this keeper writes.
+    written: config::Roots,
     containers: Vec<Container>,
     /// The container whose first start is under way.
     turn: Option<usize>,
@@ -283,6 +287,7 @@ impl Keeper {
                 .into_iter()
                 .map(|volume| (volume.name, Attempt::new()))
                 .collect(),
+            written: config::Roots::default(),
             containers,
             turn: None,
             stopping: None,

@@ -1,6 +1,6 @@
 //! What comes before the first container: the pod's namespaces and volumes.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -50,19 +50,33 @@ impl Keeper {
     pub(super) fn mount(&mut self, index: usize) {
         let (name, attempt) = &mut self.volumes[index];
         attempt.begin();
+        if self.written.has(name) {
+            // It is mounted; only its files are missing.
+            return self.mounted(index, Ok(None));
+        }
         let order = Order::Volume(name.clone());
         let (launcher, events) = (Rc::clone(&self.launcher), self.events.clone());
         tokio::task::spawn_local(async move {
             let result = orders::order(launcher.as_fd(), &order, &[])
                 .await
-                .map(|_| ());
+                .map(|(_, mut descriptors)| descriptors.pop());
             let _ = events.send(Event::Mounted { index, result });
         });
     }
 
     /// Takes in what became of a volume.
-    pub(super) fn mounted(&mut self, index: usize, result: Result<(), Failure>) {
-        let (name, attempt) = &mut self.volumes[index];
+    pub(super) fn mounted(&mut self, index: usize, result: Result<Option<OwnedFd>, Failure>) {
+        let name = self.volumes[index].0.clone();
+        let result = result.and_then(|root| {
+            if let Some(root) = root {
+                self.written.add(&name, root);
+            }
+            match self.written.has(&name) {
+                true => self.fill(&name),
+                false => Ok(()),
+            }
+        });
+        let (_, attempt) = &mut self.volumes[index];
         match result {
             Ok(()) => attempt.succeeded(),
             Err(failure) => {
@@ -116,6 +130,13 @@ impl Attempt {
 
     fn succeeded(&mut self) {
         self.state = State::Done;
+    }
+
+    /// What waits for its time is due now.
+    pub(super) fn wait_no_longer(&mut self) {
+        if let State::Due(due) = &mut self.state {
+            *due = Instant::now();
+        }
     }
 
     fn failed(&mut self) {

@@ -18,6 +18,7 @@ use crate::image::store::ImageStore;
 use crate::pod::logs;
 use crate::pod::protocol::{Answer, ContainerOrder, Failure, FailureKind, Order};
 use crate::pod::spec::ImageDefaults;
+use crate::pod::spec::env::References;
 use crate::sys::{pidfd, readable};
 
 /// How long the end of a container waits for the end of its output.
@@ -50,6 +51,8 @@ pub(super) struct Start {
     pub(super) images: PathBuf,
     pub(super) logs: PathBuf,
     pub(super) container: Container,
+    /// What its variables come from.
+    pub(super) references: Result<References, Failure>,
     pub(super) id: String,
     pub(super) attempt: u32,
 }
@@ -63,6 +66,7 @@ impl Start {
     /// Starts the container and returns once its program runs.
     pub(super) async fn run(self) -> Result<Started, StartError> {
         let image = self.image()?;
+        let references = self.references.map_err(StartError::Failed)?;
         let other = |what: &str, error: std::io::Error| {
             StartError::Failed(Failure {
                 kind: FailureKind::Create,
@@ -79,6 +83,7 @@ impl Start {
             attempt: self.attempt,
             image: image.id.clone(),
             defaults: defaults(&image),
+            references,
         }));
         let descriptors = [output.stdout.as_fd(), output.stderr.as_fd()];
         let expected = self.children.expect();

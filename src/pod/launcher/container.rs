@@ -78,6 +78,7 @@ fn specification(
         oom_score_adj: oom_score_adj()?,
         capabilities: &sandbox.capabilities,
         host_devices: &sandbox.host_devices,
+        references: &order.references,
     };
     let mut spec = spec::container(
         &sandbox.pod,

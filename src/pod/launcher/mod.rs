@@ -12,6 +12,7 @@
 
 mod container;
 mod exec;
+mod image_volume;
 mod rootfs;
 mod sandbox;
 
@@ -23,11 +24,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Pid;
 
-use self::sandbox::Sandbox;
+use self::sandbox::{Sandbox, beneath};
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::sys::process::{self, Kind};
 use crate::sys::{memory, socket};
+use crate::volume::written::Written;
 use crate::volume::{self, Place};
 
 /// How long keeper and launcher wait for something to do before they give back
@@ -50,8 +52,8 @@ pub fn spawn(home: &Home) -> io::Result<(Pid, OwnedFd)> {
 struct Launcher {
     home: Home,
     sandbox: Option<Sandbox>,
-    /// The layers of every container's image, locked for as long as they are
-    /// part of a root file system.
+    /// The layers of every container's and every volume's image, locked for as long
+    /// as they are mounted.
     layers: HashMap<String, Vec<OwnedFd>>,
 }
 
@@ -88,7 +90,20 @@ impl Launcher {
             Order::Sandbox(order) => Sandbox::build(&self.home, *order)
                 .map(|sandbox| self.sandbox = Some(sandbox))
                 .map_err(Refusal::from),
-            Order::Volume(name) => self.mount_volume(&name),
+            Order::Volume(name) => match self.mount_volume(&name) {
+                Ok(Some(root)) => return answer(&reply, &Answer::Done, &[root.as_fd()]),
+                mounted => mounted.map(drop),
+            },
+            Order::Metadata {
+                labels,
+                annotations,
+            } => {
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.pod.metadata.labels = labels;
+                    sandbox.pod.metadata.annotations = annotations;
+                }
+                Ok(())
+            }
             Order::Discard(name) => self.discard(&name),
             Order::Container(order) => self.prepare(&order).and_then(|rootfs| {
                 let sandbox = self.sandbox()?;
@@ -112,7 +127,8 @@ impl Launcher {
         Ok(self.sandbox.as_ref().ok_or_else(missing)?)
     }
 
-    fn mount_volume(&mut self, name: &str) -> Result<(), Refusal> {
+    /// Returns the root of a volume whose files the keeper writes.
+    fn mount_volume(&mut self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         let sandbox = self.sandbox()?;
         let spec = sandbox.pod.spec.as_ref().context("the pod has no spec")?;
         let volume = spec
@@ -121,6 +137,12 @@ impl Launcher {
             .flatten()
             .find(|volume| volume.name == name);
         let volume = volume.with_context(|| format!("the pod has no volume {name:?}"))?;
+        if let Some(source) = &volume.image {
+            let layers = image_volume::mount(&self.home, sandbox, name, source)?;
+            // No container's name has a slash in it.
+            self.layers.insert(format!("volumes/{name}"), layers);
+            return Ok(None);
+        }
         let memory =
             super::spec::resources::memory_volume_size(spec, volume, sandbox.memory_capacity);
         let place = Place {
@@ -129,7 +151,12 @@ impl Launcher {
         };
         let tree = volume::of(volume).and_then(|kind| kind.set_up(place));
         let tree = tree.map_err(anyhow::Error::from)?;
-        Ok(sandbox.attach_volume(name, tree)?)
+        let root = Written::of(volume)
+            .map(|_| beneath(tree.as_fd(), "."))
+            .transpose()
+            .with_context(|| format!("cannot open the root of volume {name:?}"))?;
+        sandbox.attach_volume(name, tree)?;
+        Ok(root)
     }
 
     fn prepare(&mut self, order: &super::protocol::ContainerOrder) -> Result<OwnedFd, Refusal> {

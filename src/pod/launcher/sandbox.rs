@@ -1,7 +1,7 @@
 //! The pod's namespaces, and the tree of mounts that its containers draw from.
 //!
 //! Below the pod's `mounts` directory, in the launcher's namespace only:
-//! `volumes/<name>`, `rootfs/<container>` and `shm`.
+//! `volumes/<name>`, `rootfs/<container>`, `bundles/<container>` and `shm`.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +25,10 @@ use crate::sys::{mount, namespace, network, process};
 
 /// Bytes of the pod's `/dev/shm`, as with containerd.
 const SHM_BYTES: &str = "67108864";
+
+/// Bytes of the tmpfs below which the pod's mounts hang: the containers' bundles are
+/// in it, and the kernel takes some 6 MiB of variables at most (execve(2)).
+const MOUNTS_BYTES: &str = "33554432";
 
 /// What the launcher knows of its pod once the sandbox stands.
 pub(super) struct Sandbox {
@@ -130,6 +134,17 @@ impl Sandbox {
             .with_context(|| format!("cannot attach volume {name:?}"))
     }
 
+    /// The directory on which the volume `name` is mounted, or what is mounted there.
+    pub(super) fn volume(&self, name: &str) -> Result<OwnedFd> {
+        let volumes = beneath(self.mounts.as_fd(), "volumes")?;
+        Ok(make_directory(volumes.as_fd(), name)?)
+    }
+
+    /// A directory of the launcher's own beside the pod's mounts.
+    pub(super) fn directory(&self, name: &str) -> Result<OwnedFd> {
+        Ok(make_directory(self.mounts.as_fd(), name)?)
+    }
+
     /// The directory on which the root file system of a container is mounted.
     pub(super) fn rootfs(&self, container: &str) -> Result<OwnedFd> {
         let directory = beneath(self.mounts.as_fd(), "rootfs")?;
@@ -170,7 +185,7 @@ fn mounts(home: &Home) -> Result<OwnedFd> {
     let below = open_directory(&place)?;
     mount::stop_propagation(below.as_fd())?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let tree = mount::tmpfs(&[("mode", "0711"), ("size", "1048576")], flags)?;
+    let tree = mount::tmpfs_without_swap(&[("mode", "0711"), ("size", MOUNTS_BYTES)], flags)?;
     mount::attach(tree.as_fd(), below.as_fd())?;
     let mounts = open_directory(&place)?;
     for name in ["volumes", "rootfs", "shm"] {

@@ -7,13 +7,15 @@
 //! library inside the container's root, with name services of the image's own
 //! making.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, PodSpec};
+use serde::{Deserialize, Serialize};
 
+use super::downward::{self, Capacity};
 use super::{ImageDefaults, Sandbox, SpecError};
 use crate::kube::expand::expand;
-use crate::kube::qos::{self, Compute};
 use crate::oci::defaults;
 
 /// The variables that the manifest gives.
@@ -25,8 +27,30 @@ pub struct Given<'a> {
     pub values: HashMap<&'a str, String>,
 }
 
-/// The values of the container's `env`. `$(NAME)` in a value refers to a
-/// variable defined before it in the same list.
+/// What the container's variables come from that is not in the pod: the keeper
+/// looks it up for each start.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct References {
+    /// The variables of `envFrom`, in order; a later one of a name counts.
+    pub from: Vec<(String, String)>,
+    /// By place in `env`: the value of an entry of a ConfigMap or Secret; none for
+    /// one that is not there and need not be.
+    pub values: BTreeMap<usize, Option<String>>,
+}
+
+/// Names only: values may be secret.
+impl fmt::Debug for References {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.from.iter().map(|(name, _)| name);
+        f.debug_struct("References")
+            .field("from", &from.collect::<Vec<_>>())
+            .field("values", &self.values.keys())
+            .finish()
+    }
+}
+
+/// The values of the container's `envFrom` and `env`. `$(NAME)` in a value refers
+/// to a variable defined before it.
 ///
 /// # Errors
 /// A value that comes from a field or an object that is not there.
@@ -34,20 +58,19 @@ pub fn given<'a>(
     pod: &Pod,
     spec: &PodSpec,
     container: &'a Container,
-    sandbox: &Sandbox,
+    sandbox: &Sandbox<'a>,
 ) -> Result<Given<'a>, SpecError> {
-    for source in container.env_from.iter().flatten() {
-        if let Some(map) = &source.config_map_ref {
-            missing("configmap", &map.name, map.optional)?;
-        }
-        if let Some(secret) = &source.secret_ref {
-            missing("secret", &secret.name, secret.optional)?;
-        }
-    }
     let mut given = Given::default();
-    for variable in container.env.iter().flatten() {
+    for (name, value) in &sandbox.references.from {
+        given.names.push(name);
+        given.values.insert(name, value.clone());
+    }
+    for (index, variable) in container.env.iter().flatten().enumerate() {
         let value = match &variable.value_from {
-            Some(source) => from_source(pod, spec, container, source, sandbox)?,
+            Some(source) => match sandbox.references.values.get(&index) {
+                Some(value) => value.clone(),
+                None => from_source(pod, spec, container, source, sandbox)?,
+            },
             None => {
                 let text = variable.value.as_deref().unwrap_or_default();
                 let defined = |name: &str| given.values.get(name).map(String::as_str);
@@ -149,7 +172,11 @@ fn from_source(
         return self::field(pod, spec, &field.field_path, sandbox).map(Some);
     }
     if let Some(resource) = &source.resource_field_ref {
-        return self::resource(spec, container, resource, sandbox).map(Some);
+        let capacity = Capacity {
+            cpu: sandbox.cpu_capacity,
+            memory: sandbox.memory_capacity,
+        };
+        return downward::resource(spec, Some(container), resource, capacity).map(Some);
     }
     if let Some(key) = &source.config_map_key_ref {
         missing("configmap", &key.name, key.optional)?;
@@ -166,29 +193,15 @@ fn from_source(
 /// The value of a `fieldRef`
 /// (<https://kubernetes.io/docs/concepts/workloads/pods/downward-api/>).
 fn field(pod: &Pod, spec: &PodSpec, path: &str, sandbox: &Sandbox) -> Result<String, SpecError> {
-    let meta = &pod.metadata;
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    if let Some((of, key)) = path.split_once("['") {
-        let map = match of {
-            "metadata.labels" => &meta.labels,
-            "metadata.annotations" => &meta.annotations,
-            _ => return Err(SpecError::FieldPath(path.to_owned())),
-        };
-        let key = key
-            .strip_suffix("']")
-            .ok_or_else(|| SpecError::FieldPath(path.to_owned()))?;
-        return Ok(map
-            .as_ref()
-            .and_then(|map| map.get(key))
-            .cloned()
-            .unwrap_or_default());
+    let whole_map = matches!(path, "metadata.labels" | "metadata.annotations");
+    if let Some(value) = downward::metadata(pod, path)?
+        && !whole_map
+    {
+        return Ok(value);
     }
     Ok(match path {
-        "metadata.name" => text(&meta.name),
-        "metadata.namespace" => text(&meta.namespace),
-        "metadata.uid" => text(&meta.uid),
         "spec.nodeName" => sandbox.node_name.to_owned(),
-        "spec.serviceAccountName" => text(&spec.service_account_name),
+        "spec.serviceAccountName" => spec.service_account_name.clone().unwrap_or_default(),
         "status.hostIP" | "status.hostIPs" => sandbox.host_ip.to_owned(),
         "status.podIP" => addresses(pod, spec, sandbox)
             .into_iter()
@@ -205,50 +218,6 @@ fn addresses<'a>(pod: &'a Pod, spec: &PodSpec, sandbox: &Sandbox<'a>) -> Vec<&'a
         return vec![sandbox.host_ip];
     }
     super::files::pod_addresses(pod)
-}
-
-/// The value of a `resourceFieldRef`: the amount over the divisor, rounded up.
-/// A missing limit is what the node has.
-fn resource(
-    spec: &PodSpec,
-    own: &Container,
-    selector: &ResourceFieldSelector,
-    sandbox: &Sandbox,
-) -> Result<String, SpecError> {
-    let container = match selector.container_name.as_deref() {
-        None | Some("") => own,
-        Some(name) => spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-            .find(|container| container.name == name)
-            .ok_or_else(|| SpecError::UnknownContainer(name.to_owned()))?,
-    };
-    let resources = container.resources.as_ref();
-    let limit_or = |compute, capacity| match qos::limit(resources, compute) {
-        0 => capacity,
-        limit => limit,
-    };
-    let (compute, whole, amount) = match selector.resource.as_str() {
-        "limits.cpu" => (
-            Compute::Cpu,
-            1000,
-            limit_or(Compute::Cpu, sandbox.cpu_capacity),
-        ),
-        "limits.memory" => (
-            Compute::Memory,
-            1,
-            limit_or(Compute::Memory, sandbox.memory_capacity),
-        ),
-        "requests.cpu" => (Compute::Cpu, 1000, qos::request(resources, Compute::Cpu)),
-        "requests.memory" => (Compute::Memory, 1, qos::request(resources, Compute::Memory)),
-        _ => return Err(SpecError::ResourceField(selector.resource.clone())),
-    };
-    let divisor = match selector.divisor.as_ref().map_or(0, |d| compute.amount(d)) {
-        0 => whole,
-        divisor => divisor,
-    };
-    Ok(amount.div_ceil(divisor).to_string())
 }
 
 #[cfg(test)]

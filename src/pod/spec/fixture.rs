@@ -10,9 +10,11 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use oci_spec::runtime::{Capabilities, Spec};
 use serde_json::{Value, json};
 
+use super::env::References;
 use super::{ImageDefaults, PidNamespace, Sandbox, SpecError};
 use crate::oci::defaults;
 
+static REFERENCES: LazyLock<References> = LazyLock::new(References::default);
 static CAPABILITIES: LazyLock<Capabilities> = LazyLock::new(defaults::all_capabilities);
 
 /// A pod named `web` whose spec is `spec` (a JSON object).
@@ -73,6 +75,7 @@ pub fn sandbox() -> Sandbox<'static> {
         oom_score_adj: 0,
         capabilities: &CAPABILITIES,
         host_devices: &[],
+        references: &REFERENCES,
     }
 }
 

@@ -22,6 +22,7 @@ use oci_spec::runtime::{
 use crate::oci::defaults;
 use serde::{Deserialize, Serialize};
 
+pub mod downward;
 pub mod env;
 mod error;
 pub mod files;
@@ -32,7 +33,7 @@ pub mod security;
 pub mod user;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 
 pub use error::SpecError;
 
@@ -109,6 +110,8 @@ pub struct Sandbox<'a> {
     /// The device nodes that privileged containers get (see
     /// [`security::host_devices`]). May be empty when none is privileged.
     pub host_devices: &'a [LinuxDevice],
+    /// What the container's variables come from.
+    pub references: &'a env::References,
 }
 
 /// The specification of `container` of `pod`.

@@ -11,6 +11,7 @@ use oci_spec::runtime::Mount;
 
 use super::{Sandbox, SpecError, is_plain};
 use crate::oci::defaults;
+use crate::volume::written::is_read_only;
 
 /// The mounts of `container`, in the order in which they must be made.
 ///
@@ -95,7 +96,9 @@ fn volume(spec: &PodSpec, mount: &VolumeMount, volumes: &Path) -> Result<Mount, 
         mount.recursive_read_only.as_deref(),
         Some("Enabled" | "IfPossible")
     );
-    let access = match (mount.read_only == Some(true), recursive) {
+    let volume = spec.volumes.iter().flatten().find(|v| v.name == name);
+    let read_only = mount.read_only == Some(true) || volume.is_some_and(is_read_only);
+    let access = match (read_only, recursive) {
         (true, true) => "rro",
         (true, false) => "ro",
         (false, _) => "rw",

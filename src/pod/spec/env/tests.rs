@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
-use crate::pod::spec::fixture::{environment as of, image, pod, pod_of, spec};
+use super::References;
+use crate::pod::spec::fixture::{environment as of, image, pod, pod_of, sandbox, spec, spec_in};
 
 fn value_from(source: Value) -> String {
     let fields = json!({
@@ -153,12 +154,35 @@ fn objects_that_are_not_there_are_an_error_unless_optional() {
         error(json!({"env": [{"name": "X", "valueFrom": key(false)}]})),
         "secret \"db\" not found"
     );
-    assert_eq!(
-        error(json!({"envFrom": [{"configMapRef": {"name": "settings"}}]})),
-        "configmap \"settings\" not found"
-    );
     let pod = pod_of(json!({"env": [{"name": "X", "valueFrom": key(true)}]}));
     assert!(!of(&pod, &image()).contains_key("X"));
+}
+
+#[test]
+fn what_the_keeper_looked_up_comes_first_and_the_manifest_wins() {
+    let pod = pod_of(json!({"env": [
+        {"name": "B", "value": "$(A)-$(B)"},
+        {"name": "X", "valueFrom": {"secretKeyRef": {"name": "db", "key": "k"}}},
+        {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "db", "key": "l", "optional": true}}},
+        {"name": "Z", "value": "$(X)$(Y)"},
+    ]}));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let references = References {
+        from: vec![pair("A", "0"), pair("A", "1"), pair("B", "from")],
+        values: [(1, Some("secret".to_owned())), (2, None)].into(),
+    };
+    assert!(!format!("{references:?}").contains("secret"));
+    let mut sandbox = sandbox();
+    sandbox.references = &references;
+    let spec = spec_in(&pod, &image(), &sandbox).expect("a specification");
+    let process = spec.process().as_ref().expect("a process");
+    let entries = process.env().as_deref().unwrap_or_default();
+    let given: Vec<&str> = entries
+        .iter()
+        .map(String::as_str)
+        .filter(|entry| "ABXYZ".contains(&entry[..1]) && &entry[1..2] == "=")
+        .collect();
+    assert_eq!(given, ["A=1", "B=1-from", "X=secret", "Z=secret$(Y)"]);
 }
 
 #[test]

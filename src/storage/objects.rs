@@ -1,0 +1,301 @@
+//! Objects that nothing runs for: ConfigMaps, Secrets, and what else is only
+//! declared. (Pods, which have a keeper and a status of its making, are in
+//! [`super::pods`].)
+//!
+//! A kind takes part by implementing [`Kept`]. The typed calls ([`Store::object`]
+//! and its like) are for those who want one kind; those of [`super::any`] take
+//! whatever a command line names. The store owns `metadata.uid`,
+//! `creationTimestamp` and `resourceVersion`: what callers put there is ignored,
+//! except the `resourceVersion` of a replacement.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::{Metadata, Resource};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::pods::whole_seconds;
+use super::store::{Change, Store, StoreError};
+use crate::kube::field::FieldError;
+use crate::kube::validate;
+
+const ROW: &str = "SELECT uid, name, resource_version, object FROM objects WHERE kind = ?1";
+
+/// A kind of object that the store keeps as it was declared.
+pub trait Kept:
+    Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + PartialEq
+{
+    /// What keeps this object, as it is, from becoming `wanted`; nothing when it may.
+    fn refuse_update(&self, wanted: &Self) -> Vec<FieldError>;
+}
+
+impl Kept for ConfigMap {
+    fn refuse_update(&self, wanted: &Self) -> Vec<FieldError> {
+        validate::config_map_update(self, wanted)
+    }
+}
+
+impl Kept for Secret {
+    fn refuse_update(&self, wanted: &Self) -> Vec<FieldError> {
+        validate::secret_update(self, wanted)
+    }
+}
+
+impl Store {
+    /// Stores a new object and returns it with what the store adds.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`]; [`StoreError::Incomplete`] without
+    /// `metadata.name`.
+    pub fn create_object<T: Kept>(&self, object: T) -> Result<T, StoreError> {
+        self.write("create an object", |change| {
+            change.create_object(object, None)
+        })
+    }
+
+    /// Replaces the object of the same namespace and name. With
+    /// `metadata.resourceVersion` the object must not have been changed since it
+    /// had that version.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`],
+    /// [`StoreError::Refused`] when it may not become so.
+    pub fn replace_object<T: Kept>(&self, object: T) -> Result<T, StoreError> {
+        self.write("replace an object", |change| {
+            let (namespace, name) = identity(&object)?;
+            let current: T = change
+                .object(&namespace, &name)?
+                .ok_or_else(|| not_found::<T>(&name))?;
+            let expected = object.metadata().resource_version.as_ref();
+            if expected.is_some_and(|expected| {
+                Some(expected) != current.metadata().resource_version.as_ref()
+            }) {
+                return Err(StoreError::Conflict {
+                    resource: T::URL_PATH_SEGMENT,
+                    name,
+                });
+            }
+            change.update_object(&current, object)
+        })
+    }
+
+    /// The object of this kind, namespace (empty for kinds without) and name.
+    ///
+    /// # Errors
+    /// [`StoreError::Decode`] for a row that no orlop wrote, or the database's.
+    pub fn object<T: Kept>(&self, namespace: &str, name: &str) -> Result<Option<T>, StoreError> {
+        let found = self.read("read an object", |db| by_name(db, T::KIND, namespace, name))?;
+        found.map(ObjectRow::decode).transpose()
+    }
+
+    /// The objects of this kind in a namespace, or in all, by namespace and name.
+    ///
+    /// # Errors
+    /// As [`Store::object`].
+    pub fn objects<T: Kept>(&self, namespace: Option<&str>) -> Result<Vec<T>, StoreError> {
+        let rows: Vec<ObjectRow> = self.read("read the objects", |db| {
+            db.prepare_cached(&format!(
+                "{ROW} AND (?2 IS NULL OR namespace = ?2) ORDER BY namespace, name"
+            ))?
+            .query_map(params![T::KIND, namespace], ObjectRow::read)?
+            .collect()
+        })?;
+        rows.into_iter().map(ObjectRow::decode).collect()
+    }
+
+    /// Forgets an object, and returns what it was.
+    ///
+    /// # Errors
+    /// As [`Store::object`].
+    pub fn remove_object<T: Kept>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, StoreError> {
+        self.write("remove an object", |change| {
+            let Some(object) = change.object::<T>(namespace, name)? else {
+                return Ok(None);
+            };
+            change.run(|db| {
+                db.prepare_cached(
+                    "DELETE FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3",
+                )?
+                .execute([T::KIND, namespace, name])
+            })?;
+            change.next_version()?;
+            Ok(Some(object))
+        })
+    }
+}
+
+impl Change<'_> {
+    pub(super) fn object<T: Kept>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, StoreError> {
+        self.run(|db| by_name(db, T::KIND, namespace, name))?
+            .map(ObjectRow::decode)
+            .transpose()
+    }
+
+    pub(super) fn create_object<T: Kept>(
+        &self,
+        mut object: T,
+        applied: Option<&str>,
+    ) -> Result<T, StoreError> {
+        let (namespace, name) = identity(&object)?;
+        if self
+            .run(|db| by_name(db, T::KIND, &namespace, &name))?
+            .is_some()
+        {
+            return Err(StoreError::AlreadyExists {
+                resource: T::URL_PATH_SEGMENT,
+                name,
+            });
+        }
+        let uid = uuid::Uuid::new_v4().to_string();
+        let metadata = object.metadata_mut();
+        disown(metadata);
+        metadata.creation_timestamp = Some(Time(whole_seconds(Timestamp::now())));
+        let version = self.next_version()?;
+        let text = json(&object)?;
+        self.run(|db| {
+            db.prepare_cached(
+                "INSERT INTO objects (uid, kind, namespace, name, resource_version, object, applied)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![uid, T::KIND, namespace, name, version, text, applied])
+        })?;
+        let metadata = object.metadata_mut();
+        metadata.uid = Some(uid);
+        metadata.resource_version = Some(version.to_string());
+        Ok(object)
+    }
+
+    /// Makes `current` be `wanted`, unless it is already.
+    pub(super) fn update_object<T: Kept>(
+        &self,
+        current: &T,
+        mut wanted: T,
+    ) -> Result<T, StoreError> {
+        let owned = current.metadata();
+        let metadata = wanted.metadata_mut();
+        disown(metadata);
+        metadata
+            .creation_timestamp
+            .clone_from(&owned.creation_timestamp);
+        let text = json(&wanted)?;
+        let metadata = wanted.metadata_mut();
+        metadata.uid.clone_from(&owned.uid);
+        metadata
+            .resource_version
+            .clone_from(&owned.resource_version);
+        if wanted == *current {
+            return Ok(wanted);
+        }
+        let findings = current.refuse_update(&wanted);
+        if !findings.is_empty() {
+            return Err(StoreError::Refused {
+                kind: T::KIND,
+                name: owned.name.clone().unwrap_or_default(),
+                findings,
+            });
+        }
+        let version = self.next_version()?;
+        self.run(|db| {
+            db.prepare_cached(
+                "UPDATE objects SET object = ?2, resource_version = ?3 WHERE uid = ?1",
+            )?
+            .execute(params![owned.uid, text, version])
+        })?;
+        wanted.metadata_mut().resource_version = Some(version.to_string());
+        Ok(wanted)
+    }
+}
+
+struct ObjectRow {
+    uid: String,
+    name: String,
+    version: i64,
+    object: String,
+}
+
+impl ObjectRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            uid: row.get(0)?,
+            name: row.get(1)?,
+            version: row.get(2)?,
+            object: row.get(3)?,
+        })
+    }
+
+    fn decode<T: Kept>(self) -> Result<T, StoreError> {
+        let mut object: T =
+            serde_json::from_str(&self.object).map_err(|source| StoreError::Decode {
+                kind: T::KIND,
+                name: self.name,
+                source,
+            })?;
+        let metadata = object.metadata_mut();
+        metadata.uid = Some(self.uid);
+        metadata.resource_version = Some(self.version.to_string());
+        Ok(object)
+    }
+}
+
+fn by_name(
+    db: &Connection,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+) -> rusqlite::Result<Option<ObjectRow>> {
+    db.prepare_cached(&format!("{ROW} AND namespace = ?2 AND name = ?3"))?
+        .query_row([kind, namespace, name], ObjectRow::read)
+        .optional()
+}
+
+/// Namespace (empty for kinds without) and name of an object.
+pub(super) fn identity<T: Kept>(object: &T) -> Result<(String, String), StoreError> {
+    let metadata = object.metadata();
+    match metadata.name.as_deref() {
+        None | Some("") => Err(StoreError::Incomplete {
+            kind: T::KIND,
+            field: "metadata.name",
+        }),
+        Some(name) => Ok((
+            metadata.namespace.clone().unwrap_or_default(),
+            name.to_owned(),
+        )),
+    }
+}
+
+/// Takes out what is the store's to say.
+pub(super) fn disown(metadata: &mut ObjectMeta) {
+    metadata.uid = None;
+    metadata.resource_version = None;
+    metadata.creation_timestamp = None;
+    metadata.deletion_timestamp = None;
+    metadata.deletion_grace_period_seconds = None;
+    metadata.generation = None;
+    metadata.managed_fields = None;
+    metadata.self_link = None;
+}
+
+pub(super) fn json<T: Kept>(object: &T) -> Result<String, StoreError> {
+    serde_json::to_string(object).map_err(|source| StoreError::Encode {
+        kind: T::KIND,
+        name: object.metadata().name.clone().unwrap_or_default(),
+        source,
+    })
+}
+
+fn not_found<T: Kept>(name: &str) -> StoreError {
+    StoreError::NotFound {
+        resource: T::URL_PATH_SEGMENT,
+        name: name.to_owned(),
+    }
+}

@@ -1,0 +1,53 @@
+//! Images as volumes.
+
+use serde_json::json;
+
+use crate::common::{Machine, path};
+use crate::support::{idle, pod, row, until, with};
+
+const SPEC: &str = include_str!("../../specs/image-volume.yaml");
+
+#[test]
+fn the_shipped_manifest_shows_the_files_of_an_image_that_nobody_can_change() {
+    let machine = Machine::new();
+    machine.run_pod(SPEC);
+    let sh = |script: &str| machine.sh("image-volume", "demo", script);
+    assert_eq!(
+        sh("/tools/bin/busybox echo runs; stat -c '%a %u' /tools/root"),
+        "runs\n700 0\n"
+    );
+    let said = sh("touch /tools/new 2>&1; rm /tools/bin/sh 2>&1; echo x > /tools/etc/passwd; true");
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+    // As long as the pod runs, its image stays.
+    machine.orlop(["image", "rm", "busybox"]).refused();
+    machine
+        .orlop(["delete", "pod", "image-volume", "--now"])
+        .ok();
+    machine.assert_nothing_is_left();
+    machine.orlop(["image", "rm", "busybox"]).ok();
+}
+
+#[test]
+fn a_pod_waits_for_the_image_of_its_volume_and_starts_when_it_is_there() {
+    let machine = Machine::new();
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let spec = json!({
+        "containers": [with(idle("c"), &mount)],
+        "volumes": [{"name": "v", "image": {"reference": "tools:1", "pullPolicy": "Never"}}],
+    });
+    machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+    let message = "MountVolume.SetUp failed for volume \"v\" : Container image \"tools:1\" is not present with pull \
+                   policy of Never";
+    until(&machine, &["describe", "pod", "web"], |page| {
+        page.contains("FailedMount") && page.contains(message)
+    });
+    assert_eq!(row(&machine)[1..4], ["0/1", "ContainerCreating", "0"]);
+    let archive = machine.path("busybox.tar");
+    machine
+        .orlop(["image", "import", path(&archive), "tools:1"])
+        .ok();
+    machine.wait_for("web", |pod| pod["status"]["phase"] == "Running");
+    machine.sh("web", "c", "test -x /v/bin/busybox");
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+    machine.assert_nothing_is_left();
+}
