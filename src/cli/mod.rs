@@ -131,7 +131,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.verb {
         Verb::Apply(args) => apply::run(args, &roots),
         Verb::Get(args) => get::run(args, &machine()?.store, Timestamp::now()),
-        Verb::Describe(args) => describe::run(args, &machine()?.store, Timestamp::now()),
+        Verb::Describe(args) => describe::run(args, &machine()?, Timestamp::now()),
         Verb::Delete(args) => delete::run(args, &machine()?),
         Verb::Logs(args) => logs::run(&args, &machine()?),
         Verb::Exec(args) => exec::run(args, &machine()?),

@@ -22,3 +22,4 @@ pub mod protocol;
 pub mod repair;
 pub mod spec;
 pub mod status;
+pub mod volume_mounts;

@@ -139,6 +139,8 @@ pub fn unlock(handle: impl AsFd) -> Result<()> {
     rustix::fs::ioctl_setflags(&file, now.difference(LOCKS))
 }
 
-fn by_number(handle: &impl AsFd) -> String {
+/// The path under which the calling process finds its own descriptor `handle`, for
+/// the system calls that take no descriptor.
+pub fn by_number(handle: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd())
 }

@@ -11,6 +11,7 @@
 pub mod empty_dir;
 pub mod host_path;
 pub mod remove;
+pub mod sub_path;
 pub mod trash;
 
 use std::io;
@@ -62,6 +63,9 @@ pub enum VolumeError {
     /// A volume of a kind that this version cannot set up.
     #[error("volume {0:?} is of a kind that this version of orlop cannot mount")]
     Unsupported(String),
+    /// An emptyDir's limit cannot be enforced.
+    #[error(transparent)]
+    Image(#[from] empty_dir::ImageError),
     /// A step failed.
     #[error("cannot {step} {path:?}: {source}")]
     Step {

@@ -7,6 +7,8 @@ mod container;
 mod volume;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -14,12 +16,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, SeccompProfile, Toleration};
 
+use super::Machine;
 use super::pod_row::{age, as_of_boot};
 use super::print::{Answer, Page, Selection, printable};
 use crate::kube::qos::qos_class;
 use crate::storage::events::RecordedEvent;
 use crate::storage::pods::StoredPod;
 use crate::storage::store::{self, Store, StoreError};
+use crate::volume::empty_dir::{self, Enforcement};
 
 /// An annotation longer than this, in bytes, goes below its key.
 const LONG_ANNOTATION: usize = 140;
@@ -46,8 +50,37 @@ pub struct DescribeArgs {
 /// # Errors
 /// An unknown type, contradictory arguments, an unreadable store. A name
 /// that is not there is told on standard error, after what is there has been printed.
-pub fn run(args: DescribeArgs, store: &Store, now: Timestamp) -> anyhow::Result<ExitCode> {
-    answer(&args, store, now, &store::boot_id()?, &TimeZone::system())?.say()
+pub fn run(args: DescribeArgs, machine: &Machine, now: Timestamp) -> anyhow::Result<ExitCode> {
+    let limits = |pod: &Pod| limits(machine, pod);
+    let zone = TimeZone::system();
+    answer(
+        &args,
+        &machine.store,
+        now,
+        &store::boot_id()?,
+        &zone,
+        &limits,
+    )?
+    .say()
+}
+
+/// What enforces the limits of a pod's volumes.
+type Limits = BTreeMap<String, Enforcement>;
+
+fn limits(machine: &Machine, pod: &Pod) -> Limits {
+    // Without its directories, a pod has no volumes yet.
+    let Ok(directory) = File::open(machine.home(pod).volumes()) else {
+        return Limits::new();
+    };
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let limits = volumes.filter_map(|volume| {
+        let enforcement = empty_dir::enforcement(directory.as_fd(), volume)?;
+        Some((volume.name.clone(), enforcement))
+    });
+    limits.collect()
 }
 
 fn answer(
@@ -56,6 +89,7 @@ fn answer(
     now: Timestamp,
     boot_id: &str,
     zone: &TimeZone,
+    limits: &dyn Fn(&Pod) -> Limits,
 ) -> anyhow::Result<Answer> {
     let selection = Selection::parse("describe", &args.resources)?;
     if args.all_namespaces && !selection.names.is_empty() {
@@ -84,7 +118,7 @@ fn answer(
             Some(uid) if args.show_events => Some(store.events_for(uid)?),
             _ => None,
         };
-        pages.push(page(&pod, events.as_deref(), now, zone));
+        pages.push(page(&pod, events.as_deref(), now, zone, &limits(&pod)));
     }
     answer.out = pages.join("\n\n");
     Ok(answer)
@@ -104,7 +138,13 @@ fn named(store: &Store, namespace: &str, name: &str) -> Result<Vec<StoredPod>, S
 }
 
 /// A pod's page, as it is at the time `now`, with its events if some are given.
-fn page(pod: &Pod, events: Option<&[RecordedEvent]>, now: Timestamp, zone: &TimeZone) -> String {
+fn page(
+    pod: &Pod,
+    events: Option<&[RecordedEvent]>,
+    now: Timestamp,
+    zone: &TimeZone,
+    limits: &Limits,
+) -> String {
     let nothing = (PodSpec::default(), PodStatus::default());
     let spec = pod.spec.as_ref().unwrap_or(&nothing.0);
     let status = pod.status.as_ref().unwrap_or(&nothing.1);
@@ -125,7 +165,11 @@ fn page(pod: &Pod, events: Option<&[RecordedEvent]>, now: Timestamp, zone: &Time
     }
     container::all(&mut page, pod, spec, status);
     conditions(&mut page, spec, status);
-    volume::all(&mut page, spec.volumes.as_deref().unwrap_or_default());
+    volume::all(
+        &mut page,
+        spec.volumes.as_deref().unwrap_or_default(),
+        limits,
+    );
     let class = status
         .qos_class
         .as_deref()

@@ -10,6 +10,7 @@ mod metadata;
 pub mod names;
 mod resources;
 mod security;
+mod volume_mount;
 mod volumes;
 
 use super::field::{FieldError, Findings};

@@ -12,6 +12,7 @@
 
 mod container;
 mod exec;
+mod propagation;
 mod rootfs;
 mod sandbox;
 
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Pid;
 
+use self::propagation::Sharing;
 use self::sandbox::Sandbox;
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
@@ -118,8 +120,13 @@ impl Launcher {
             directory: sandbox.volumes_on_disk.as_fd(),
             memory,
         };
-        let tree = volume::of(volume).and_then(|kind| kind.set_up(place));
-        let tree = tree.map_err(anyhow::Error::from)?;
+        let sharing = Sharing::of(spec, name);
+        let tree = sandbox.host.set_up(volume, sharing, || {
+            Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
+        })?;
+        sharing
+            .apply(volume, tree.as_fd())
+            .with_context(|| format!("cannot set what volume {name:?} shares"))?;
         Ok(sandbox.attach_volume(name, tree)?)
     }
 
