@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod delete;
 pub mod describe;
+pub mod df;
 pub mod doctor;
 pub mod exec;
 pub mod get;
@@ -15,6 +16,8 @@ pub mod logs;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
+pub mod tree;
+pub mod volumes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +90,10 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Draw pods with their containers, and what each has mounted from where
+    Tree(volumes::VolumesArgs),
+    /// Show what volumes take, and what they may take
+    Df(volumes::VolumesArgs),
     /// Import, list and remove images
     Image(image::ImageArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
@@ -135,6 +142,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Delete(args) => delete::run(args, &machine()?),
         Verb::Logs(args) => logs::run(&args, &machine()?),
         Verb::Exec(args) => exec::run(args, &machine()?),
+        Verb::Tree(args) => tree::run(&args, &machine()?),
+        Verb::Df(args) => df::run(&args, &machine()?),
         Verb::Image(args) => {
             needs_root()?;
             roots.create()?;

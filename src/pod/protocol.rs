@@ -3,12 +3,14 @@
 //! An order travels with a socket of its own for the answer, so that a helper
 //! process which dies without one is noticed: its socket closes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
 use super::spec::ImageDefaults;
+use crate::volume::usage::Usage;
 
 /// An order from the keeper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub enum Order {
     Exec(Box<ExecOrder>),
     /// Take away the root file system of a container that has ended.
     Discard(String),
+    /// Tell what the pod's volumes take.
+    Usage,
 }
 
 /// What the launcher needs to know of its pod.
@@ -80,6 +84,8 @@ pub enum Answer {
         /// The process, a child of the keeper.
         pid: i32,
     },
+    /// What the file system of each volume tells that is mounted.
+    Usage(BTreeMap<String, Usage>),
     /// It failed.
     Failed(Failure),
 }

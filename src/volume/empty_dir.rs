@@ -144,10 +144,15 @@ pub fn enforcement(volumes: BorrowedFd, volume: &ManifestVolume) -> Option<Enfor
     if image::exists(pod.as_fd(), &volume.name) {
         return Some(Enforcement::LoopImage);
     }
-    let kind = open(volumes, PLUGIN).ok()?;
-    let directory = open(kind, &volume.name).ok()?;
+    let directory = open_on_disk(volumes, &volume.name)?;
     let project = project::own(directory.as_fd()).ok()?;
     project.map(|_| Enforcement::ProjectQuota)
+}
+
+/// The directory on the host of the emptyDir `name`, if it is there.
+#[must_use]
+pub fn open_on_disk(volumes: BorrowedFd, name: &str) -> Option<OwnedFd> {
+    open(open(volumes, PLUGIN).ok()?, name).ok()
 }
 
 /// The directory of the pod whose directory of volumes is `volumes`.

@@ -13,6 +13,7 @@ pub mod host_path;
 pub mod remove;
 pub mod sub_path;
 pub mod trash;
+pub mod usage;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -19,3 +19,4 @@ mod size_limit;
 mod sub_path;
 mod support;
 mod termination;
+mod tree;

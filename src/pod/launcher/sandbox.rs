@@ -4,6 +4,7 @@
 //! `volumes/<name>`, `rootfs/<container>`, `subpaths/<container>/<number>` and
 //! `shm`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +30,7 @@ use crate::pod::spec::{self, PidNamespace, security};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::{mount, namespace, network, process};
 use crate::volume::sub_path;
+use crate::volume::usage::{self, Usage};
 
 /// Bytes of the pod's `/dev/shm`, as with containerd.
 const SHM_BYTES: &str = "67108864";
@@ -179,6 +181,24 @@ impl Sandbox {
             }
         }
         Ok(unlinkat(&all, container, AtFlags::REMOVEDIR)?)
+    }
+
+    /// What the file systems of the volumes tell that are mounted.
+    pub(super) fn usage(&self) -> Result<BTreeMap<String, Usage>> {
+        let directory = beneath(self.mounts.as_fd(), "volumes")?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let mut all = BTreeMap::new();
+        let spec = self.pod.spec.iter();
+        for volume in spec.flat_map(|spec| spec.volumes.iter().flatten()) {
+            let name = volume.name.as_str();
+            let root = match openat2(&directory, name, flags, Mode::empty(), resolve) {
+                Err(Errno::NOENT) => continue,
+                opened => opened?,
+            };
+            all.insert(name.to_owned(), usage::of_file_system(root.as_fd())?);
+        }
+        Ok(all)
     }
 
     /// The directory on which the root file system of a container is mounted.
