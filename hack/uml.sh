@@ -157,6 +157,8 @@ mount -t sysfs sysfs $root/sys
 mount -t tmpfs -o mode=755 run $root/run
 mkdir $root/run/lock
 mount -t devtmpfs dev $root/dev
+# As kmod makes it on every machine: opening it loads the module.
+mknod -m 600 $root/dev/loop-control c 10 237
 mkdir -p $root/dev/pts $root/dev/shm $root/dev/mqueue
 mount -t devpts -o ptmxmode=666,mode=620,gid=5 devpts $root/dev/pts
 mount -t tmpfs -o mode=1777 shm $root/dev/shm

@@ -12,7 +12,8 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use super::print;
 use crate::storage::roots::Roots;
 use crate::sys::cgroup::Cgroups;
-use crate::sys::mount;
+use crate::sys::{loop_device, mount, project_quota};
+use crate::volume::empty_dir;
 
 /// What a look at one thing found.
 enum Finding {
@@ -31,7 +32,7 @@ use Finding::{Broken, Fine, Lacking};
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(roots: &Roots) -> Result<ExitCode> {
-    let checks: [(&str, Finding); 9] = [
+    let checks: [(&str, Finding); 10] = [
         ("user", user()),
         ("kernel", kernel()),
         ("mount API", mount_api()),
@@ -46,6 +47,7 @@ pub fn run(roots: &Roots) -> Result<ExitCode> {
             file_system("nfs4", "install nfs-common and modprobe nfsv4", Lacking),
         ),
         ("data root", data_root(roots)),
+        ("limits of emptyDirs", empty_dir_limits(roots)),
         ("limits of resources", resource_capability()),
     ];
     let mut code = ExitCode::SUCCESS;
@@ -131,6 +133,26 @@ fn data_root(roots: &Roots) -> Finding {
             Fine(format!("{}: {free} GiB free", roots.data.display()))
         }
         Err(error) => Broken(format!("{}: {error}", roots.data.display())),
+    }
+}
+
+/// What makes the `sizeLimit` of an emptyDir on disk a limit.
+fn empty_dir_limits(roots: &Roots) -> Finding {
+    let existing = roots.data.ancestors().find(|path| path.exists());
+    let directory = existing.and_then(|path| std::fs::File::open(path).ok());
+    if directory.is_some_and(|directory| project_quota::is_enforced(directory.as_fd())) {
+        return Fine("project quotas of the data root's file system".to_owned());
+    }
+    let mut missing = empty_dir::missing_programs();
+    if !loop_device::is_available() {
+        missing.push("loop devices (modprobe loop)");
+    }
+    match missing.is_empty() {
+        true => Fine("file systems in files, through loop devices".to_owned()),
+        false => Lacking(format!(
+            "{}: pods with a sizeLimit on disk do not start",
+            missing.join(", ")
+        )),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod apply;
 mod config_row;
 pub mod delete;
 pub mod describe;
+pub mod df;
 pub mod doctor;
 pub mod exec;
 pub mod get;
@@ -17,6 +18,8 @@ pub mod pod_row;
 pub mod print;
 pub mod reconcile;
 mod remind;
+pub mod tree;
+pub mod volumes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +92,10 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Draw pods with their containers, and what each has mounted from where
+    Tree(volumes::VolumesArgs),
+    /// Show what volumes take, and what they may take
+    Df(volumes::VolumesArgs),
     /// Import, list and remove images
     Image(image::ImageArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
@@ -133,10 +140,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.verb {
         Verb::Apply(args) => apply::run(args, &roots),
         Verb::Get(args) => get::run(args, &machine()?.store, Timestamp::now()),
-        Verb::Describe(args) => describe::run(args, &machine()?.store, Timestamp::now()),
+        Verb::Describe(args) => describe::run(args, &machine()?, Timestamp::now()),
         Verb::Delete(args) => delete::run(args, &machine()?),
         Verb::Logs(args) => logs::run(&args, &machine()?),
         Verb::Exec(args) => exec::run(args, &machine()?),
+        Verb::Tree(args) => tree::run(&args, &machine()?),
+        Verb::Df(args) => df::run(&args, &machine()?),
         Verb::Image(args) => {
             needs_root()?;
             roots.create()?;

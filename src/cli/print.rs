@@ -407,7 +407,11 @@ pub fn yaml(object: &Value) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string_with_options(object, options)?)
 }
 
-fn json_text(object: &Value) -> anyhow::Result<String> {
+/// JSON in kubectl's style, with a line end.
+///
+/// # Errors
+/// The serializer's.
+pub fn json_text(object: &Value) -> anyhow::Result<String> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);

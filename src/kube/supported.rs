@@ -253,12 +253,7 @@ pub const POD: &[Group] = &[
     Group {
         kind: "VolumeMount",
         at: &["spec.containers[].volumeMounts[]"],
-        used: "mountPath mountPropagation name readOnly recursiveReadOnly",
-        refused: "subPath subPathExpr",
-        refused_values: &[
-            ("mountPropagation", &["Bidirectional", "HostToContainer"]),
-            ("recursiveReadOnly", &["Enabled", "IfPossible"]),
-        ],
+        used: "mountPath mountPropagation name readOnly recursiveReadOnly subPath subPathExpr",
         ..GROUP
     },
     Group {
@@ -562,16 +557,6 @@ fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
                     refused.push(entry(&format!("{at}.resources.{list}"), name));
                 }
             }
-        }
-    }
-    for (i, volume) in spec.volumes.iter().flatten().enumerate() {
-        if let Some(empty_dir) = &volume.empty_dir
-            && empty_dir.size_limit.is_some()
-            && empty_dir.medium.as_deref().unwrap_or("").is_empty()
-        {
-            refused.push(format!(
-                "spec.volumes[{i}].emptyDir.sizeLimit without medium \"Memory\""
-            ));
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::storage::roots::Roots;
 use crate::storage::store::Store;
 use crate::sys::cgroup::Cgroups;
 use crate::sys::mount;
+use crate::volume::empty_dir::{self, project};
 use crate::volume::remove;
 use crate::volume::trash::{Sweep, Trash};
 
@@ -63,6 +64,9 @@ pub fn remove(home: &Home, pod: &Pod, store: &Store, cgroups: &Cgroups, lock: Lo
     if let Some(name) = logs.file_name().and_then(|name| name.to_str()) {
         delete(&home.roots.logs, name).context("cannot remove the pod's logs")?;
     }
+    if empty_dir::has_limit_on_disk(pod) {
+        release_projects(home)?;
+    }
     bury_directory(home)?;
     store.remove_pod(&home.uid)?;
     Ok(lock.remove()?)
@@ -75,8 +79,18 @@ pub fn remove(home: &Home, pod: &Pod, store: &Store, cgroups: &Cgroups, lock: Lo
 pub fn abandon(home: &Home, lock: Lock) -> Result<()> {
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
     release(home, &cgroups)?;
+    release_projects(home)?;
     bury_directory(home)?;
     Ok(lock.remove()?)
+}
+
+/// Gives back what the pod's volumes have of the file system's quotas: in the trash
+/// nobody would know any more.
+fn release_projects(home: &Home) -> Result<()> {
+    let Some(volumes) = open(&home.volumes())? else {
+        return Ok(());
+    };
+    project::release(volumes.as_fd()).context("cannot give back the project quotas of volumes")
 }
 
 /// Removes what one start of a container left: what it wrote, and its OCI state.

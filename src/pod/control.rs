@@ -4,6 +4,7 @@
 //! One connection carries one request; the keeper answers with one message or
 //! more and closes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::home::Home;
 use crate::sys::socket;
+use crate::volume::usage::Usage;
 
 /// What a client asks of a pod's keeper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub enum Request {
     Reload,
     /// Tell the pod's status now and whenever it changes, as [`Reply::Status`].
     Watch,
+    /// Tell what the pod's volumes take, as [`Reply::Usage`].
+    Usage,
 }
 
 /// A process to run in a container.
@@ -68,6 +72,8 @@ pub enum Reply {
     Exited(i32),
     /// The status of the pod.
     Status(Box<PodStatus>),
+    /// What the file systems of the pod's volumes tell, by the volumes' names.
+    Usage(BTreeMap<String, Usage>),
     /// The request failed, for the reason in this sentence.
     Failed(String),
 }

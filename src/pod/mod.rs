@@ -25,3 +25,4 @@ pub mod repair;
 pub mod spec;
 pub mod status;
 pub mod variables;
+pub mod volume_mounts;

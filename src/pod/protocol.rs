@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::ImageDefaults;
 use super::spec::env::References;
+use crate::volume::usage::Usage;
 
 /// An order from the keeper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub enum Order {
     },
     /// Take away the root file system of a container that has ended.
     Discard(String),
+    /// Tell what the pod's volumes take.
+    Usage,
 }
 
 /// What the launcher needs to know of its pod.
@@ -92,6 +95,8 @@ pub enum Answer {
         /// The process, a child of the keeper.
         pid: i32,
     },
+    /// What the file system of each volume tells that is mounted.
+    Usage(BTreeMap<String, Usage>),
     /// It failed.
     Failed(Failure),
 }

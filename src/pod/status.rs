@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::volume_mounts;
 use crate::kube::qos;
 
 /// Why a container waits that ended too often to be restarted at once.
@@ -149,7 +150,7 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions),
-        container_statuses: Some(facts.containers),
+        container_statuses: Some(volume_mounts::told(spec, facts.containers)),
         host_ips: facts.host_ip.clone().map(|ip| vec![HostIP { ip }]),
         host_ip: facts.host_ip,
         pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip }]),

@@ -23,6 +23,8 @@ pub struct Status {
     pub kind: FileType,
     /// The permission bits.
     pub mode: Mode,
+    /// The number that the file system has given it.
+    pub inode: u64,
     /// The number of hard links.
     pub links: u32,
     /// The space taken on disk, in bytes.
@@ -99,6 +101,7 @@ pub fn status_of(parent: impl AsFd, name: &CStr) -> Result<Status> {
 fn statx(file: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Status> {
     let wanted = StatxFlags::TYPE
         | StatxFlags::MODE
+        | StatxFlags::INO
         | StatxFlags::NLINK
         | StatxFlags::BLOCKS
         | StatxFlags::MNT_ID;
@@ -107,6 +110,7 @@ fn statx(file: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Status> {
     Ok(Status {
         kind: FileType::from_raw_mode(found.stx_mode.into()),
         mode: Mode::from_raw_mode(found.stx_mode.into()),
+        inode: found.stx_ino,
         links: found.stx_nlink,
         bytes: found.stx_blocks * 512,
         mount: found.stx_mnt_id,
@@ -139,6 +143,8 @@ pub fn unlock(handle: impl AsFd) -> Result<()> {
     rustix::fs::ioctl_setflags(&file, now.difference(LOCKS))
 }
 
-fn by_number(handle: &impl AsFd) -> String {
+/// The path under which the calling process finds its own descriptor `handle`, for
+/// the system calls that take no descriptor.
+pub fn by_number(handle: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd())
 }

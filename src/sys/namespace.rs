@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
@@ -16,6 +16,26 @@ pub fn leave(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: the flags that can break a process are those which unshare memory
     // resources between threads (FILES, FS); with one thread nothing is shared.
     Ok(unsafe { unshare_unsafe(flags) }?)
+}
+
+/// Does `job` in the mount namespace `other`, an open file such as
+/// `/proc/PID/ns/mnt`, and comes back. The calling process must have one thread;
+/// its root and working directory are those of the namespace it is in.
+///
+/// There is no going on in the wrong namespace: when the way back is closed, the
+/// process ends.
+///
+/// # Errors
+/// What open(2) and setns(2) say; `job` has not been done then.
+pub fn in_mount_namespace<T>(other: BorrowedFd, job: impl FnOnce() -> T) -> io::Result<T> {
+    let own = File::open("/proc/self/ns/mnt")?;
+    let kind = Some(LinkNameSpaceType::Mount);
+    move_into_link_name_space(other, kind)?;
+    let done = job();
+    if move_into_link_name_space(own.as_fd(), kind).is_err() {
+        std::process::abort();
+    }
+    Ok(done)
 }
 
 /// While this lives, children of the caller are born in another PID or time

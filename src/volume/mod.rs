@@ -12,7 +12,9 @@ pub mod atomic;
 pub mod empty_dir;
 pub mod host_path;
 pub mod remove;
+pub mod sub_path;
 pub mod trash;
+pub mod usage;
 pub mod written;
 
 use std::io;
@@ -64,6 +66,9 @@ pub enum VolumeError {
     /// A volume of a kind that this version cannot set up.
     #[error("volume {0:?} is of a kind that this version of orlop cannot mount")]
     Unsupported(String),
+    /// An emptyDir's limit cannot be enforced.
+    #[error(transparent)]
+    Image(#[from] empty_dir::ImageError),
     /// A step failed.
     #[error("cannot {step} {path:?}: {source}")]
     Step {

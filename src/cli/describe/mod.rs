@@ -8,6 +8,8 @@ mod container;
 mod volume;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -15,14 +17,15 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, SeccompProfile, Toleration};
 
-use super::get;
 use super::pod_row::age;
 use super::print::{Answer, Page, Selection, printable};
+use super::{Machine, get};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::Object;
 use crate::kube::qos::qos_class;
 use crate::storage::events::RecordedEvent;
 use crate::storage::store::{self, Store};
+use crate::volume::empty_dir::{self, Enforcement};
 
 /// An annotation longer than this, in bytes, goes below its key.
 const LONG_ANNOTATION: usize = 140;
@@ -49,8 +52,37 @@ pub struct DescribeArgs {
 /// # Errors
 /// An unknown type, contradictory arguments, an unreadable store. A name
 /// that is not there is told on standard error, after what is there has been printed.
-pub fn run(args: DescribeArgs, store: &Store, now: Timestamp) -> anyhow::Result<ExitCode> {
-    answer(&args, store, now, &store::boot_id()?, &TimeZone::system())?.say()
+pub fn run(args: DescribeArgs, machine: &Machine, now: Timestamp) -> anyhow::Result<ExitCode> {
+    let limits = |pod: &Pod| limits(machine, pod);
+    let zone = TimeZone::system();
+    answer(
+        &args,
+        &machine.store,
+        now,
+        &store::boot_id()?,
+        &zone,
+        &limits,
+    )?
+    .say()
+}
+
+/// What enforces the limits of a pod's volumes.
+type Limits = BTreeMap<String, Enforcement>;
+
+fn limits(machine: &Machine, pod: &Pod) -> Limits {
+    // Without its directories, a pod has no volumes yet.
+    let Ok(directory) = File::open(machine.home(pod).volumes()) else {
+        return Limits::new();
+    };
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let limits = volumes.filter_map(|volume| {
+        let enforcement = empty_dir::enforcement(directory.as_fd(), volume)?;
+        Some((volume.name.clone(), enforcement))
+    });
+    limits.collect()
 }
 
 fn answer(
@@ -59,6 +91,7 @@ fn answer(
     now: Timestamp,
     boot_id: &str,
     zone: &TimeZone,
+    limits: &dyn Fn(&Pod) -> Limits,
 ) -> anyhow::Result<Answer> {
     let selections = Selection::parse_all("describe", &args.resources)?;
     let is_named = selections.iter().any(|one| !one.names.is_empty());
@@ -92,7 +125,7 @@ fn answer(
         };
         let events = events.as_deref();
         pages.push(match &object {
-            Object::Pod(pod) => page(pod, events, now, zone),
+            Object::Pod(pod) => page(pod, events, now, zone, &limits(pod)),
             Object::ConfigMap(map) => config::config_map(map, events, now, zone),
             Object::Secret(secret) => config::secret(secret, zone),
         });
@@ -118,7 +151,13 @@ fn named(
 }
 
 /// A pod's page, as it is at the time `now`, with its events if some are given.
-fn page(pod: &Pod, events: Option<&[RecordedEvent]>, now: Timestamp, zone: &TimeZone) -> String {
+fn page(
+    pod: &Pod,
+    events: Option<&[RecordedEvent]>,
+    now: Timestamp,
+    zone: &TimeZone,
+    limits: &Limits,
+) -> String {
     let nothing = (PodSpec::default(), PodStatus::default());
     let spec = pod.spec.as_ref().unwrap_or(&nothing.0);
     let status = pod.status.as_ref().unwrap_or(&nothing.1);
@@ -139,7 +178,11 @@ fn page(pod: &Pod, events: Option<&[RecordedEvent]>, now: Timestamp, zone: &Time
     }
     container::all(&mut page, pod, spec, status);
     conditions(&mut page, spec, status);
-    volume::all(&mut page, spec.volumes.as_deref().unwrap_or_default());
+    volume::all(
+        &mut page,
+        spec.volumes.as_deref().unwrap_or_default(),
+        limits,
+    );
     let class = status
         .qos_class
         .as_deref()

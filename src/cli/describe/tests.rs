@@ -27,7 +27,7 @@ fn event(type_: EventType, reason: &str, field_path: &str, message: &str) -> Eve
 }
 
 fn utc_page(pod: &Pod, events: Option<&[RecordedEvent]>, now: Timestamp) -> String {
-    page(pod, events, now, &TimeZone::UTC)
+    page(pod, events, now, &TimeZone::UTC, &Limits::new())
 }
 
 #[test]
@@ -153,7 +153,11 @@ fn pods_are_found_by_name_by_beginning_or_all_at_once() {
             all_namespaces: false,
             show_events: true,
         };
-        answer(&args, &store, Timestamp::now(), "boot", &TimeZone::UTC).unwrap()
+        let now = Timestamp::now();
+        answer(&args, &store, now, "boot", &TimeZone::UTC, &|_| {
+            Limits::new()
+        })
+        .unwrap()
     };
     let pages = |words: &[&str]| describe(words).out.matches("Namespace:").count();
     assert_eq!(pages(&["pods"]), 3);

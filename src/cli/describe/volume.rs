@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::{
     Volume,
 };
 
-use super::Page;
+use super::{Limits, Page};
 use crate::cli::print::printable;
+use crate::volume::empty_dir::Enforcement;
 
 /// The section, also when there are no volumes.
-pub(super) fn all(page: &mut Page, volumes: &[Volume]) {
+pub(super) fn all(page: &mut Page, volumes: &[Volume], limits: &Limits) {
     if volumes.is_empty() {
         page.entry(0, "Volumes", "<none>");
         return;
@@ -17,15 +18,15 @@ pub(super) fn all(page: &mut Page, volumes: &[Volume]) {
     page.line(0, "Volumes:");
     for volume in volumes {
         page.line(1, printable(&volume.name) + ":");
-        source(page, volume);
+        source(page, volume, limits);
     }
 }
 
-fn source(page: &mut Page, volume: &Volume) {
+fn source(page: &mut Page, volume: &Volume, limits: &Limits) {
     if let Some(source) = &volume.host_path {
         host_path(page, source);
     } else if let Some(source) = &volume.empty_dir {
-        empty_dir(page, source);
+        empty_dir(page, source, limits.get(&volume.name));
     } else if let Some(source) = &volume.nfs {
         let type_ = "NFS (an NFS mount that lasts the lifetime of a pod)";
         block(
@@ -105,18 +106,20 @@ fn host_path(page: &mut Page, source: &HostPathVolumeSource) {
     );
 }
 
-fn empty_dir(page: &mut Page, source: &EmptyDirVolumeSource) {
+fn empty_dir(page: &mut Page, source: &EmptyDirVolumeSource, enforcement: Option<&Enforcement>) {
     let limit = source.size_limit.as_ref().map(|limit| limit.0.as_str());
     let type_ = "EmptyDir (a temporary directory that shares a pod's lifetime)";
+    let limit = match (limit.filter(|limit| *limit != "0"), enforcement) {
+        (None, _) => "<unset>".to_owned(),
+        (Some(limit), None) => limit.to_owned(),
+        (Some(limit), Some(by)) => format!("{limit} ({})", by.as_str()),
+    };
     block(
         page,
         type_,
         &[
             ("Medium", source.medium.as_deref().unwrap_or_default()),
-            (
-                "SizeLimit",
-                limit.filter(|limit| *limit != "0").unwrap_or("<unset>"),
-            ),
+            ("SizeLimit", &limit),
         ],
     );
 }

@@ -13,6 +13,7 @@ mod metadata;
 pub mod names;
 mod resources;
 mod security;
+mod volume_mount;
 mod volumes;
 
 pub use config::{config_map, config_map_update, secret, secret_update};

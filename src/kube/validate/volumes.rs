@@ -1,6 +1,6 @@
 //! A pod's volumes, and the paths at which containers see them.
 
-use super::{check_names, files};
+use super::{check_names, files, volume_mount};
 use crate::kube::field::Findings;
 use crate::kube::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
@@ -19,8 +19,6 @@ const HOST_PATH_TYPES: &[&str] = &[
     "FileOrCreate",
     "Socket",
 ];
-const PROPAGATIONS: &[&str] = &["Bidirectional", "HostToContainer", "None"];
-const RECURSIVE_READ_ONLY: &[&str] = &["Disabled", "Enabled", "IfPossible"];
 /// The most bytes of a path, with the NUL behind it (path_resolution(7)).
 const PATH_MAX: usize = 4096;
 
@@ -130,16 +128,7 @@ pub(super) fn check_mounts(
         } else if !paths.insert(steps) {
             findings.invalid(field, path, "must be unique");
         }
-        findings.one_of(
-            format!("{at}.mountPropagation"),
-            mount.mount_propagation.as_deref(),
-            PROPAGATIONS,
-        );
-        findings.one_of(
-            format!("{at}.recursiveReadOnly"),
-            mount.recursive_read_only.as_deref(),
-            RECURSIVE_READ_ONLY,
-        );
+        volume_mount::check(container, mount, &at, findings);
     }
 }
 
@@ -148,6 +137,6 @@ fn steps(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|step| !matches!(*step, "" | "."))
 }
 
-fn has_backsteps(path: &str) -> bool {
+pub(super) fn has_backsteps(path: &str) -> bool {
     path.split('/').any(|step| step == "..")
 }

@@ -43,9 +43,8 @@ impl Keeper {
     /// Writes the files of a volume that has just been mounted; nothing for volumes
     /// of other kinds.
     pub(super) fn fill(&self, name: &str) -> Result<(), Failure> {
-        let filled = self.write_volume(name);
-        process::release_unused_memory();
-        filled.map_err(|error| Failure::new(FailureKind::Other, &error))
+        self.write_volume(name)
+            .map_err(|error| Failure::new(FailureKind::Other, &error))
     }
 
     /// Takes in that the pod's manifest, or what the pod draws from, has changed:

@@ -141,6 +141,15 @@ impl Service {
                 Ok(())
             }
             Request::Watch => self.watch(&connection).await,
+            Request::Usage => {
+                let answer = orders::order(self.launcher.as_fd(), &Order::Usage, &[]).await;
+                let reply = match answer {
+                    Ok((Answer::Usage(usage), _)) => Reply::Usage(usage),
+                    Ok(_) => Reply::Failed("the launcher told no usage".to_owned()),
+                    Err(failure) => Reply::Failed(failure.message),
+                };
+                Ok(connection.reply(&reply, &[])?)
+            }
             Request::Exec(exec) => match self.exec(&connection, exec, descriptors).await {
                 Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),
                 Err(error) => Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?),

@@ -13,6 +13,7 @@ use crate::oci;
 use crate::pod::home::Home;
 use crate::pod::protocol::{ContainerOrder, Failure, FailureKind, files};
 use crate::pod::spec;
+use crate::volume::sub_path::SubPathError;
 
 /// Makes and starts a container. `stdio` are its stdout and its stderr.
 pub(super) fn start(
@@ -59,10 +60,12 @@ fn specification(
     let container =
         container.ok_or_else(|| anyhow!("the pod has no container {:?}", order.name))?;
     let mounts = home.mounts();
+    let sub_paths = sandbox.sub_paths(&order.name);
     let [hosts, resolv_conf, hostname_file] = files(&home.run());
     let place = spec::Sandbox {
         rootfs: &mounts.join("rootfs").join(&order.name),
         volumes: &mounts.join("volumes"),
+        sub_paths: &mounts.join(&sub_paths),
         shm: &mounts.join("shm"),
         hosts: &hosts,
         resolv_conf: &resolv_conf,
@@ -80,6 +83,21 @@ fn specification(
         host_devices: &sandbox.host_devices,
         references: &order.references,
     };
+    for part in spec::sub_path::all(&sandbox.pod, container, &place)? {
+        sandbox
+            .attach_sub_path(&sub_paths, part.index, part.volume, &part.path)
+            .map_err(|error| {
+                let cause = error.downcast_ref::<SubPathError>();
+                let step = match cause.is_some_and(SubPathError::is_about_making) {
+                    true => "create subPath directory",
+                    false => "prepare subPath",
+                };
+                let (volume, container) = (part.volume, &container.name);
+                error.context(format!(
+                    "failed to {step} for volumeMount {volume:?} of container {container:?}"
+                ))
+            })?;
+    }
     let mut spec = spec::container(
         &sandbox.pod,
         container,

@@ -13,6 +13,7 @@
 mod container;
 mod exec;
 mod image_volume;
+mod propagation;
 mod rootfs;
 mod sandbox;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Pid;
 
+use self::propagation::Sharing;
 use self::sandbox::{Sandbox, beneath};
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
@@ -111,6 +113,16 @@ impl Launcher {
                     container::start(&self.home, sandbox, &order, &rootfs, descriptors)
                 })
             }),
+            Order::Usage => self.sandbox().and_then(|sandbox| {
+                // A server that does not answer holds up nobody but the worker.
+                delegate(&reply, || match sandbox.usage() {
+                    Ok(usage) => (Answer::Usage(usage), Vec::new()),
+                    Err(error) => {
+                        let failure = Failure::new(FailureKind::Other, &error);
+                        (Answer::Failed(failure), Vec::new())
+                    }
+                })
+            }),
             Order::Exec(order) => self
                 .sandbox()
                 .and_then(|_| work(&reply, || exec::start(&self.home, &order, descriptors))),
@@ -149,8 +161,13 @@ impl Launcher {
             directory: sandbox.volumes_on_disk.as_fd(),
             memory,
         };
-        let tree = volume::of(volume).and_then(|kind| kind.set_up(place));
-        let tree = tree.map_err(anyhow::Error::from)?;
+        let sharing = Sharing::of(spec, name);
+        let tree = sandbox.host.set_up(volume, sharing, || {
+            Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
+        })?;
+        sharing
+            .apply(volume, tree.as_fd())
+            .with_context(|| format!("cannot set what volume {name:?} shares"))?;
         let root = Written::of(volume)
             .map(|_| beneath(tree.as_fd(), "."))
             .transpose()
@@ -191,17 +208,20 @@ impl From<anyhow::Error> for Refusal {
 /// that go with it.
 type Started = (i32, Vec<OwnedFd>);
 
-/// Lets a worker do `job` and answer for it.
+/// Lets a worker do `job`, which starts a process, and answer for it.
 fn work(reply: &OwnedFd, job: impl FnOnce() -> Result<Started, Failure>) -> Result<(), Refusal> {
+    delegate(reply, || match job() {
+        Ok((pid, descriptors)) => (Answer::Started { pid }, descriptors),
+        Err(failure) => (Answer::Failed(failure), Vec::new()),
+    })
+}
+
+/// Lets a worker answer in the launcher's place.
+fn delegate(reply: &OwnedFd, job: impl FnOnce() -> (Answer, Vec<OwnedFd>)) -> Result<(), Refusal> {
     let worker = || {
-        let sent = match job() {
-            Ok((pid, descriptors)) => {
-                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-                answer(reply, &Answer::Started { pid }, &descriptors)
-            }
-            Err(failure) => answer(reply, &Answer::Failed(failure), &[]),
-        };
-        i32::from(sent.is_err())
+        let (said, descriptors) = job();
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        i32::from(answer(reply, &said, &descriptors).is_err())
     };
     process::spawn(Kind::Sibling, worker).context("cannot fork a worker")?;
     Err(Refusal::Delegated)

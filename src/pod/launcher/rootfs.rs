@@ -51,7 +51,8 @@ pub(super) fn mount(
     Ok((layers, sandbox.rootfs(&order.name)?))
 }
 
-/// Takes the root file system of a container away.
+/// Takes the root file system of a container away, and what it had of volumes.
 pub(super) fn unmount(sandbox: &Sandbox, container: &str) -> Result<()> {
+    sandbox.detach_sub_paths(container)?;
     sandbox.detach_rootfs(container)
 }

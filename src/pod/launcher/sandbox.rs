@@ -1,27 +1,36 @@
 //! The pod's namespaces, and the tree of mounts that its containers draw from.
 //!
 //! Below the pod's `mounts` directory, in the launcher's namespace only:
-//! `volumes/<name>`, `rootfs/<container>`, `bundles/<container>` and `shm`.
+//! `volumes/<name>`, `rootfs/<container>`, `bundles/<container>`,
+//! `subpaths/<container>/<number>` and `shm`.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use oci_spec::runtime::{Capabilities, LinuxDevice};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2,
+    unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
+use super::propagation::Host;
 use crate::pod::home::Home;
 use crate::pod::protocol::{SandboxOrder, files};
 use crate::pod::spec::files::Names;
 use crate::pod::spec::{self, PidNamespace, security};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::{mount, namespace, network, process};
+use crate::volume::sub_path;
+use crate::volume::usage::{self, Usage};
 
 /// Bytes of the pod's `/dev/shm`, as with containerd.
 const SHM_BYTES: &str = "67108864";
@@ -29,6 +38,9 @@ const SHM_BYTES: &str = "67108864";
 /// Bytes of the tmpfs below which the pod's mounts hang: the containers' bundles are
 /// in it, and the kernel takes some 6 MiB of variables at most (execve(2)).
 const MOUNTS_BYTES: &str = "33554432";
+
+/// Where parts of volumes are mounted, below the pod's `mounts`.
+const SUB_PATHS: &str = "subpaths";
 
 /// What the launcher knows of its pod once the sandbox stands.
 pub(super) struct Sandbox {
@@ -44,6 +56,7 @@ pub(super) struct Sandbox {
     pub(super) volumes_on_disk: OwnedFd,
     /// The first process of the PID namespace that the containers share.
     shared_init: Option<Pid>,
+    pub(super) host: Host,
     mounts: OwnedFd,
 }
 
@@ -58,6 +71,7 @@ impl Sandbox {
         let spec = pod.spec.clone().unwrap_or_default();
         let names = spec::files::names(&pod, &node_name)?;
 
+        let host = Host::remember(&spec)?;
         namespace::leave(namespaces(&spec)).context("cannot make the pod's namespaces")?;
         if !on(spec.host_network) {
             network::loopback_up().context("cannot bring the pod's loopback interface up")?;
@@ -99,6 +113,7 @@ impl Sandbox {
             volumes_on_disk: volumes_on_disk(home)
                 .context("cannot open the directory of the pod's volumes")?,
             shared_init,
+            host,
             mounts,
             pod,
         })
@@ -120,17 +135,8 @@ impl Sandbox {
 
     /// Attaches the mount `tree` where containers look for the volume `name`.
     pub(super) fn attach_volume(&self, name: &str, tree: OwnedFd) -> Result<()> {
-        mount::make_private(tree.as_fd())
-            .with_context(|| format!("cannot make the mount of volume {name:?} private"))?;
         let volumes = beneath(self.mounts.as_fd(), "volumes")?;
-        let root = FileType::from_raw_mode(fstat(&tree)?.st_mode);
-        let target = if root == FileType::Directory {
-            make_directory(volumes.as_fd(), name)?
-        } else {
-            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(&volumes, name, flags, Mode::RUSR)?
-        };
-        mount::attach(tree.as_fd(), target.as_fd())
+        attach(tree.as_fd(), volumes.as_fd(), name)
             .with_context(|| format!("cannot attach volume {name:?}"))
     }
 
@@ -145,6 +151,71 @@ impl Sandbox {
         Ok(make_directory(self.mounts.as_fd(), name)?)
     }
 
+    /// Where the parts of volumes are mounted that a container gets, relative to
+    /// the pod's `mounts`.
+    pub(super) fn sub_paths(&self, container: &str) -> PathBuf {
+        Path::new(SUB_PATHS).join(container)
+    }
+
+    /// Attaches the part of `volume` at `path` as `directory/index`, in the place
+    /// of what an earlier start left there.
+    pub(super) fn attach_sub_path(
+        &self,
+        directory: &Path,
+        index: usize,
+        volume: &str,
+        path: &str,
+    ) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let volumes = beneath(self.mounts.as_fd(), "volumes")?;
+        let volume = openat2(&volumes, volume, flags, Mode::empty(), resolve)?;
+        let tree = sub_path::clone(volume.as_fd(), path)?;
+        let mut place = self.mounts.as_fd().try_clone_to_owned()?;
+        for name in directory.iter().filter_map(|name| name.to_str()) {
+            place = make_directory(place.as_fd(), name)?;
+        }
+        let name = index.to_string();
+        clear(place.as_fd(), &name)?;
+        Ok(attach(tree.as_fd(), place.as_fd(), &name)?)
+    }
+
+    /// Takes the parts of volumes away that a container had.
+    pub(super) fn detach_sub_paths(&self, container: &str) -> Result<()> {
+        let all = beneath(self.mounts.as_fd(), SUB_PATHS)?;
+        let directory = match beneath(all.as_fd(), container) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        for entry in Dir::read_from(&directory)? {
+            let name = entry?.file_name().to_str()?.to_owned();
+            if !matches!(name.as_str(), "." | "..") {
+                clear(directory.as_fd(), &name).with_context(|| {
+                    format!("cannot unmount what {container:?} has of a volume")
+                })?;
+            }
+        }
+        Ok(unlinkat(&all, container, AtFlags::REMOVEDIR)?)
+    }
+
+    /// What the file systems of the volumes tell that are mounted.
+    pub(super) fn usage(&self) -> Result<BTreeMap<String, Usage>> {
+        let directory = beneath(self.mounts.as_fd(), "volumes")?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let mut all = BTreeMap::new();
+        let spec = self.pod.spec.iter();
+        for volume in spec.flat_map(|spec| spec.volumes.iter().flatten()) {
+            let name = volume.name.as_str();
+            let root = match openat2(&directory, name, flags, Mode::empty(), resolve) {
+                Err(Errno::NOENT) => continue,
+                opened => opened?,
+            };
+            all.insert(name.to_owned(), usage::of_file_system(root.as_fd())?);
+        }
+        Ok(all)
+    }
+
     /// The directory on which the root file system of a container is mounted.
     pub(super) fn rootfs(&self, container: &str) -> Result<OwnedFd> {
         let directory = beneath(self.mounts.as_fd(), "rootfs")?;
@@ -156,6 +227,34 @@ impl Sandbox {
         let directory = beneath(self.mounts.as_fd(), "rootfs")?;
         mount::detach(directory.as_fd(), container)
             .with_context(|| format!("cannot unmount the root file system of {container:?}"))
+    }
+}
+
+/// Attaches `tree` at `name` in `directory`, of which nothing but orlop knows; the
+/// file or directory for it is made.
+fn attach(tree: BorrowedFd, directory: BorrowedFd, name: &str) -> io::Result<()> {
+    let root = FileType::from_raw_mode(fstat(tree)?.st_mode);
+    let target = if root == FileType::Directory {
+        make_directory(directory, name)?
+    } else {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(directory, name, flags, Mode::RUSR)?
+    };
+    mount::attach(tree, target.as_fd())
+}
+
+/// Takes away what is mounted at `name`, and the mount point with it.
+fn clear(directory: BorrowedFd, name: &str) -> io::Result<()> {
+    match mount::detach(directory, name) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Nothing is mounted there: whoever was about to was interrupted.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+        Err(error) => return Err(error),
+    }
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => Ok(unlinkat(directory, name, AtFlags::REMOVEDIR)?),
+        done => Ok(done?),
     }
 }
 
@@ -188,7 +287,7 @@ fn mounts(home: &Home) -> Result<OwnedFd> {
     let tree = mount::tmpfs_without_swap(&[("mode", "0711"), ("size", MOUNTS_BYTES)], flags)?;
     mount::attach(tree.as_fd(), below.as_fd())?;
     let mounts = open_directory(&place)?;
-    for name in ["volumes", "rootfs", "shm"] {
+    for name in ["volumes", "rootfs", "shm", "subpaths"] {
         make_directory(mounts.as_fd(), name)?;
     }
     Ok(mounts)

@@ -139,6 +139,19 @@ pub enum SpecError {
         reason: &'static str,
     },
 
+    /// A `subPathExpr` with variables that the container does not have, or that
+    /// are empty.
+    #[error("missing value for {0}")]
+    SubPathVariables(String),
+
+    /// A `subPathExpr` whose variables make an absolute path of it.
+    #[error("error SubPath `{0}` must not be an absolute path")]
+    SubPathAbsolute(String),
+
+    /// A `subPathExpr` whose variables let it climb.
+    #[error("unable to provision SubPath `{0}`: must not contain '..'")]
+    SubPathClimbs(String),
+
     /// `volumeDevices`.
     #[error("container \"{0}\": volumeDevices are not supported; use volumeMounts")]
     VolumeDevices(String),

@@ -60,6 +60,7 @@ pub fn sandbox() -> Sandbox<'static> {
     Sandbox {
         rootfs: Path::new("/run/pod/c/rootfs"),
         volumes: Path::new("/run/pod/volumes"),
+        sub_paths: Path::new("/run/pod/subpaths/c"),
         shm: Path::new("/run/pod/shm"),
         hosts: Path::new("/run/pod/hosts"),
         resolv_conf: Path::new("/run/pod/resolv.conf"),

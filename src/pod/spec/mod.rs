@@ -30,6 +30,7 @@ pub mod mounts;
 pub mod process;
 pub mod resources;
 pub mod security;
+pub mod sub_path;
 pub mod user;
 
 #[cfg(test)]
@@ -76,6 +77,9 @@ pub struct Sandbox<'a> {
     pub rootfs: &'a Path,
     /// The directory in which each volume is mounted under its name.
     pub volumes: &'a Path,
+    /// The directory in which the parts of volumes that this container gets
+    /// (`subPath`) are mounted, each under the number of its volume mount.
+    pub sub_paths: &'a Path,
     /// What becomes `/dev/shm`: the pod's, or the machine's with `hostIPC`.
     pub shm: &'a Path,
     /// The file that becomes `/etc/hosts` (see [`files::hosts`]).
@@ -159,6 +163,7 @@ pub fn container(
         .set_cgroups_path(Some(Path::new(sandbox.cgroup_parent).join(&container.name)))
         .set_resources(Some(resources::container(container, privileged)))
         .set_devices(privileged.then(|| sandbox.host_devices.to_vec()))
+        .set_rootfs_propagation(mounts::root_propagation(container).map(str::to_owned))
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(protected));
 

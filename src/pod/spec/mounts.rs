@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 use oci_spec::runtime::Mount;
 
-use super::{Sandbox, SpecError, is_plain};
+use super::{Sandbox, SpecError, is_plain, sub_path};
 use crate::oci::defaults;
 use crate::volume::written::is_read_only;
 
@@ -35,8 +35,12 @@ pub fn mounts(
         return Err(SpecError::VolumeDevices(container.name.clone()));
     }
     let mut own: Vec<Mount> = Vec::new();
-    for volume_mount in container.volume_mounts.iter().flatten() {
-        let mount = volume(spec, volume_mount, sandbox.volumes)?;
+    for (index, volume_mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let source = match sub_path::is_asked_for(volume_mount) {
+            true => sandbox.sub_paths.join(index.to_string()),
+            false => sandbox.volumes.join(&volume_mount.name),
+        };
+        let mount = volume(spec, volume_mount, source)?;
         if own.iter().any(|m| m.destination() == mount.destination()) {
             return Err(refuse(volume_mount, "another volume is mounted there"));
         }
@@ -68,7 +72,7 @@ pub fn mounts(
     Ok(all)
 }
 
-fn volume(spec: &PodSpec, mount: &VolumeMount, volumes: &Path) -> Result<Mount, SpecError> {
+fn volume(spec: &PodSpec, mount: &VolumeMount, source: PathBuf) -> Result<Mount, SpecError> {
     let name = mount.name.as_str();
     let declared = spec.volumes.iter().flatten().any(|v| v.name == name);
     if !declared || !is_plain(name) {
@@ -76,10 +80,6 @@ fn volume(spec: &PodSpec, mount: &VolumeMount, volumes: &Path) -> Result<Mount, 
             volume: name.to_owned(),
             path: mount.mount_path.clone(),
         });
-    }
-    let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    if given(&mount.sub_path) || given(&mount.sub_path_expr) {
-        return Err(refuse(mount, "subPath and subPathExpr are not supported"));
     }
     let propagation = match mount.mount_propagation.as_deref() {
         None | Some("None" | "") => "rprivate",
@@ -103,12 +103,23 @@ fn volume(spec: &PodSpec, mount: &VolumeMount, volumes: &Path) -> Result<Mount, 
         (true, false) => "ro",
         (false, _) => "rw",
     };
-    Ok(bind(
-        destination(mount)?,
-        volumes.join(name),
-        propagation,
-        access,
-    ))
+    Ok(bind(destination(mount)?, source, propagation, access))
+}
+
+/// What the root of a container's mounts must do for its volumes: pass on what is
+/// mounted in them, or take in what others mount there (`linux.rootfsPropagation`).
+pub fn root_propagation(container: &Container) -> Option<&'static str> {
+    let asked = |wanted| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| mount.mount_propagation.as_deref() == Some(wanted))
+    };
+    if asked("Bidirectional") {
+        Some("shared")
+    } else if asked("HostToContainer") {
+        Some("slave")
+    } else {
+        None
+    }
 }
 
 /// `mountPath` as an absolute path without superfluous parts.

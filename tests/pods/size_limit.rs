@@ -1,0 +1,170 @@
+//! An emptyDir's `sizeLimit`, on disk and in memory: what does not fit is refused,
+//! what fits survives, and nothing stays behind.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use orlop::sys::pidfd;
+use serde_json::json;
+
+use crate::common::{LIMIT, Machine, entries, path};
+use crate::support::{idle, kill, pod, status, with};
+
+const SPEC: &str = include_str!("../../specs/size-limit.yaml");
+
+/// The loop devices of the machine whose file is below `directory`, which may have
+/// been deleted.
+fn loop_devices(directory: &Path) -> Vec<String> {
+    let devices = fs::read_dir("/sys/block").expect("/sys/block").flatten();
+    let files = devices
+        .filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok());
+    files
+        .filter(|file| file.contains(path(directory)))
+        .collect()
+}
+
+/// Devices free themselves when the last user of a mount has gone, a moment later.
+#[track_caller]
+fn assert_no_loop_device(machine: &Machine) {
+    let start = Instant::now();
+    let left = || loop_devices(machine.directory.path());
+    while !left().is_empty() {
+        assert!(start.elapsed() < LIMIT, "loop devices stay: {:?}", left());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn kill_process(pid: i32) {
+    let process = pidfd::open(pid).expect("pidfd");
+    pidfd::send_signal(&process, 9).expect("kill");
+}
+
+#[test]
+fn a_volume_of_16_mebibytes_refuses_the_17th_on_disk_and_in_memory() {
+    let machine = Machine::new();
+    machine.run_pod(SPEC);
+    let name = "size-limit";
+    for place in ["/disk", "/memory"] {
+        let fill = format!(
+            "ls -A {place}; stat -c %a {place}; \
+             dd if=/dev/zero of={place}/file bs=65536 count=272 2>&1; stat -c %s {place}/file; \
+             echo more > {place}/other 2>&1 || echo refused"
+        );
+        let said = machine.sh(name, "shell", &fill);
+        assert!(
+            said.starts_with("777\n"),
+            "it begins empty, for everybody: {said}"
+        );
+        assert!(said.contains("No space left on device"), "{place}: {said}");
+        let size = said
+            .lines()
+            .find_map(|line| line.parse::<u64>().ok().filter(|size| *size > 777));
+        let size = size.expect("a size");
+        let limit = 16 << 20;
+        assert!(
+            (limit - (limit >> 6)..limit + (1 << 20)).contains(&size),
+            "{place}: {size}"
+        );
+        // What is deleted is there again.
+        let again = format!("rm -f {place}/*; dd if=/dev/zero of={place}/file bs=1M count=15 2>&1");
+        assert!(
+            !machine.sh(name, "shell", &again).contains("No space"),
+            "{place}"
+        );
+        // Nor do many small files get further than large ones.
+        let many = format!(
+            "rm -f {place}/*; i=0; while [ $i -lt 2000 ]; do echo $i > {place}/$i || break; i=$((i+1)); done; echo $i"
+        );
+        if place == "/disk" {
+            assert_eq!(machine.sh(name, "shell", &many), "2000\n");
+        }
+    }
+    let describe = machine.orlop(["describe", "pod", name]).ok();
+    assert!(describe.contains("16Mi (tmpfs size)"), "{describe}");
+    machine.orlop(["delete", "pod", name, "--now"]).ok();
+    machine.assert_nothing_is_left();
+    assert_no_loop_device(&machine);
+}
+
+#[test]
+fn the_content_of_a_limited_volume_survives_whoever_is_killed() {
+    let machine = Machine::new();
+    let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let spec = json!({
+        "containers": [with(idle("a"), &mounts), with(idle("b"), &mounts)],
+        "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "8Mi"}}],
+    });
+    machine.run_pod(&pod(&spec));
+    machine.sh(
+        "web",
+        "a",
+        "echo kept > /v/file; chmod 600 /v/file; mkdir /v/lost+found",
+    );
+    let read = || machine.sh("web", "b", "cat /v/file; stat -c %a /v/file; ls /v");
+    let wanted = "kept\n600\nfile\nlost+found\n";
+    assert_eq!(read(), wanted);
+    let uid = machine.uid("web");
+
+    kill(&machine, "b");
+    machine.wait_for("web", |pod| {
+        status(pod, "b")["restartCount"] == 1 && status(pod, "b")["ready"] == true
+    });
+    assert_eq!(read(), wanted);
+
+    // Everything that keeps the pod: keeper and launcher, several times.
+    for round in 0..3 {
+        for pid in machine.keepers() {
+            kill_process(pid);
+            if round == 0 {
+                break;
+            }
+        }
+        machine.orlop(["reconcile"]).ok();
+        machine.wait_for("web", |pod| {
+            let all = ["a", "b"].map(|name| status(pod, name)["ready"] == true);
+            all == [true, true] && !machine.keepers().is_empty()
+        });
+        let start = Instant::now();
+        loop {
+            let said = machine.orlop(["exec", "web", "-c", "b", "--", "cat", "/v/file"]);
+            if said.status.success() && said.stdout == "kept\n" {
+                break;
+            }
+            assert!(start.elapsed() < LIMIT, "{said:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let devices = loop_devices(&machine.roots.pod_data(&uid));
+        assert!(devices.len() <= 1, "one device for one image: {devices:?}");
+    }
+    assert_eq!(machine.uid("web"), uid);
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+    machine.assert_nothing_is_left();
+    assert_no_loop_device(&machine);
+}
+
+#[test]
+fn nothing_stays_of_a_limited_volume_whenever_its_pod_is_killed_or_forced_away() {
+    let machine = Machine::new();
+    let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let spec = json!({
+        "containers": [with(idle("a"), &mounts)],
+        "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "8Mi"}}],
+    });
+    for delay in [0, 1, 2, 4, 6, 8, 10, 15, 20, 30] {
+        machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+        std::thread::sleep(Duration::from_millis(delay));
+        for pid in machine.keepers() {
+            if let Ok(process) = pidfd::open(pid) {
+                let _ = pidfd::send_signal(&process, 9);
+            }
+        }
+        machine.orlop(["delete", "pod", "web", "--force"]).ok();
+        assert_no_loop_device(&machine);
+        assert_eq!(entries(&machine.roots.pods()), [""; 0], "after {delay} ms");
+    }
+    machine.run_pod(&pod(&spec));
+    machine.orlop(["delete", "pod", "web", "--force"]).ok();
+    machine.assert_nothing_is_left();
+    assert_no_loop_device(&machine);
+}
