@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod exec;
 pub mod get;
 pub mod image;
+mod image_pull;
 pub mod logs;
 pub mod pod_row;
 pub mod print;
@@ -87,7 +88,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
-    /// Import, list and remove images
+    /// Pull, import, list and remove images
     Image(image::ImageArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
     Reconcile,

@@ -7,6 +7,7 @@
 //! layers/sha256/<diffID>/  a layer, unpacked, in the form overlayfs mounts
 //! blobs/sha256/<digest>    configurations and manifests as they came
 //! tmp/                     what is being made or deleted at this moment
+//! pulls/                   what is being downloaded (see [`pull`])
 //! lock                     held (flock) by the one process that writes
 //! ```
 //!
@@ -30,11 +31,13 @@ mod index;
 mod inside;
 mod layout;
 mod pax;
+pub mod pull;
 pub mod reference;
 mod sparse;
 pub mod store;
 mod unpack;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
@@ -70,6 +73,13 @@ pub struct Image {
     pub digest: Option<String>,
     /// The digest of its manifest, where it has one.
     pub manifest: Option<String>,
+    /// Those of its names that came from a registry, with the digests that the
+    /// registry had under them. The others came with a file.
+    #[serde(default)]
+    pub pulled: BTreeMap<String, String>,
+    /// The platform for which it was pulled: `linux/amd64`.
+    #[serde(default)]
+    pub platform: Option<String>,
 }
 
 /// One layer of an image.

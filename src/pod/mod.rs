@@ -19,6 +19,7 @@ pub mod launcher;
 pub mod lock;
 pub mod logs;
 pub mod protocol;
+pub mod puller;
 pub mod repair;
 pub mod spec;
 pub mod status;
