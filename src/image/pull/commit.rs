@@ -37,6 +37,7 @@ pub(super) fn commit(
         reason,
     })?;
     let writing = store.write()?;
+    let _moving = staging.moving()?;
     let index = Index::load(&store.fd, &store.dir)?;
     store.sweep(&index, &writing)?;
     let mut layers: Vec<Layer> = Vec::with_capacity(plan.layers.len());

@@ -10,10 +10,11 @@ use super::arriving::{Sender, arriving};
 use super::manifest::Wanted;
 use super::source::Source;
 use super::staging::{Partial, Staging};
-use super::{PullError, Report};
+use super::{PullError, Report, commit};
 use crate::image::Layer;
 use crate::image::digest::Hashing;
 use crate::image::import::unpack_stream;
+use crate::image::store::ImageStore;
 use crate::image::unpack::{UnpackError, Unpacked};
 
 /// How often a download that does not come on is tried again, and how long
@@ -26,6 +27,7 @@ const REPORT_EVERY: u64 = 256 << 10;
 
 /// One layer's place among those of its image, and what it takes to fetch it.
 pub(super) struct Fetch<'a> {
+    pub store: &'a ImageStore,
     pub staging: &'a Staging,
     pub sources: &'a [Rc<Source>],
     pub wanted: &'a Wanted,
@@ -52,7 +54,7 @@ impl Fetch<'_> {
             })
         };
         let mut partial = self.staging.lock(digest, waiting).await?;
-        if self.staging.finished(&self.wanted.diff_id).is_some() {
+        if self.is_there().await? {
             (self.report)(Report::Present {
                 number: self.number,
             });
@@ -84,6 +86,13 @@ impl Fetch<'_> {
             }
             partial = Partial::emptied(partial).map_err(self.unusable("empty"))?;
         }
+    }
+
+    /// Whether somebody else has brought the layer in the meantime.
+    async fn is_there(&self) -> Result<bool, PullError> {
+        let _settled = self.staging.settled().await?;
+        let diff_id = &self.wanted.diff_id;
+        Ok(self.staging.finished(diff_id).is_some() || commit::has(self.store, diff_id)?)
     }
 
     fn unusable(&self, step: &'static str) -> impl Fn(std::io::Error) -> PullError {

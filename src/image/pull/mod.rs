@@ -448,6 +448,7 @@ async fn fetch(
         futures_util::stream::iter(missing)
             .map(|(number, wanted)| async move {
                 let fetch = Fetch {
+                    store,
                     staging,
                     sources,
                     wanted,

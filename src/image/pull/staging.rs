@@ -97,6 +97,30 @@ impl Staging {
         })
     }
 
+    /// Waits until no layer is on its way from here into the store. As long as
+    /// the caller holds what it gets, none goes.
+    pub async fn settled(&self) -> Result<OwnedFd, PullError> {
+        let dir = self.again()?;
+        let locked = match fs::flock(&dir, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => wait_for(dir, FlockOperation::LockShared).await,
+            other => other.map(|()| dir).map_err(io::Error::from),
+        };
+        locked.map_err(self.failed("lock", ""))
+    }
+
+    /// Waits for the right to move layers from here into the store.
+    pub fn moving(&self) -> Result<OwnedFd, PullError> {
+        let dir = self.again()?;
+        lock(&dir, FlockOperation::LockExclusive).map_err(self.failed("lock", ""))?;
+        Ok(dir)
+    }
+
+    /// The directory, opened once more: a lock belongs to an opening.
+    fn again(&self) -> Result<OwnedFd, PullError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::openat(&self.dir, ".", flags, Mode::empty()).map_err(self.failed("open", ""))
+    }
+
     /// Waits for the right to download a blob. `waiting` is called when
     /// somebody else has it at this moment.
     pub async fn lock(&self, digest: &str, waiting: impl Fn()) -> Result<Partial, PullError> {
@@ -109,7 +133,7 @@ impl Staging {
             let locked = match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => {
                     waiting();
-                    wait_for(file).await
+                    wait_for(file, FlockOperation::LockExclusive).await
                 }
                 other => other.map(|()| file).map_err(io::Error::from),
             };
@@ -180,16 +204,18 @@ impl Staging {
 }
 
 /// Waits for a lock that somebody else holds, without holding up this thread.
-async fn wait_for(file: OwnedFd) -> io::Result<OwnedFd> {
-    let waiting = tokio::task::spawn_blocking(move || {
-        loop {
-            match fs::flock(&file, FlockOperation::LockExclusive) {
-                Err(Errno::INTR) => {}
-                other => return other.map(|()| file),
-            }
-        }
-    });
+async fn wait_for(file: OwnedFd, operation: FlockOperation) -> io::Result<OwnedFd> {
+    let waiting = tokio::task::spawn_blocking(move || lock(&file, operation).map(|()| file));
     Ok(waiting.await.map_err(io::Error::other)??)
+}
+
+fn lock(file: &OwnedFd, operation: FlockOperation) -> rustix::io::Result<()> {
+    loop {
+        match fs::flock(file, operation) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Removes what was begun to be pulled long ago and that nobody works on. The
