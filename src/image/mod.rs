@@ -120,6 +120,15 @@ impl Image {
         Ok(opened)
     }
 
+    /// Whether a registry may have something else by now under a name, in any
+    /// form, by which the image was found. Never under a name that came with a
+    /// file, nor under one with a digest.
+    pub fn may_have_moved(&self, name: &str) -> bool {
+        name.parse::<Reference>().is_ok_and(|reference| {
+            reference.digest().is_none() && self.pulled.contains_key(&reference.to_string())
+        })
+    }
+
     /// What to call the image in messages: its first name in short, or its ID.
     pub fn familiar(&self) -> String {
         match self.names.first() {

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../image_archives/mod.rs"]
+mod image_archives;
 
 mod commands;
 mod empty_dir;
@@ -12,6 +14,7 @@ mod list_order;
 mod logs;
 mod namespaces;
 mod process;
+mod pull;
 mod restart;
 mod support;
 mod termination;

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ContainerStateTerminated;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::container::{Running, State, full_name};
+use super::pull::Puller;
 use super::start::{self, Start, StartError, Started};
 use super::{Event, KILL_LIMIT, Keeper, orders, rest};
 use crate::oci::signal::KILL;
@@ -30,6 +31,10 @@ impl Keeper {
         else {
             return;
         };
+        let specification = specification.clone();
+        if self.backs_off(index) {
+            return;
+        }
         let container = &mut self.containers[index];
         let id = start::new_id();
         container.begin(id.clone());
@@ -37,13 +42,18 @@ impl Keeper {
         let start = Start {
             launcher: Rc::clone(&self.launcher),
             children: self.children.clone(),
-            images: self.home.roots.images(),
+            puller: Puller {
+                events: self.events.clone(),
+                index,
+                roots: self.home.roots.clone(),
+                secrets: Vec::new(),
+            },
             logs: self.home.roots.pod_logs(
                 metadata.namespace.as_deref().unwrap_or_default(),
                 metadata.name.as_deref().unwrap_or_default(),
                 &self.home.uid,
             ),
-            container: specification.clone(),
+            container: specification,
             id,
             attempt: container.restarts,
         };
@@ -57,7 +67,7 @@ impl Keeper {
     /// A container runs.
     pub(super) fn started(&mut self, index: usize, started: Started) {
         let container = &mut self.containers[index];
-        container.image_found();
+        container.forget_image_failures();
         container.image_id = started.image_id;
         container.stop_signal = started.stop_signal;
         container.state = State::Running(Running {
@@ -65,13 +75,11 @@ impl Keeper {
             since: started.since,
             clock: Instant::now(),
         });
-        let (name, image) = (container.name.clone(), container.image.clone());
+        let name = container.name.clone();
         let group = self
             .home
             .container_cgroup(container.id.as_deref().unwrap_or_default());
         let path = format!("spec.containers{{{name}}}");
-        let pulled = format!("Container image \"{image}\" already present on machine");
-        self.happened(EventType::Normal, &path, "Pulled", pulled);
         self.happened(
             EventType::Normal,
             &path,
@@ -111,8 +119,7 @@ impl Keeper {
         let path = format!("spec.containers{{{}}}", container.name);
         match error {
             StartError::Image { reason, message } => {
-                container.image_missing(reason, message.clone());
-                self.happened(EventType::Warning, &path, "Failed", message);
+                container.image_missing(reason, message);
                 self.happened(
                     EventType::Warning,
                     &path,
@@ -124,6 +131,10 @@ impl Keeper {
                     self.containers[index].state = State::Ended(never_ran(&name));
                 }
             }
+            StartError::GivenUp => match self.stopping {
+                Some(_) => container.state = State::Ended(never_ran(&container.name)),
+                None => container.start_anew(),
+            },
             StartError::Failed(failure) => {
                 let reason = match failure.kind {
                     FailureKind::Config => "CreateContainerConfigError",
@@ -264,7 +275,12 @@ impl Keeper {
                     self.signal_stop(index);
                 }
                 State::Waiting { .. } => container.wait_no_longer(),
-                State::Starting | State::Ended(_) => {}
+                State::Starting => {
+                    if let Some(pull) = &container.pull {
+                        pull.give_up();
+                    }
+                }
+                State::Ended(_) => {}
             }
         }
         Ok(())
