@@ -46,7 +46,7 @@ fn whiteouts_links_and_attributes_come_out_as_they_went_in() {
         .file("o/.wh..wh..opq", "")
         .file("a", "linked")
         .hard_link("b", "a")
-        .pax(&[("SCHILY.xattr.user.colour", b"blue")])
+        .pax(&[("SCHILY.xattr.trusted.colour", b"blue")])
         .file("c", "marked")
         .finish();
     let name = registry.push("tree:1", &Image::new(&[below, above.clone()], gzip));
@@ -61,7 +61,7 @@ fn whiteouts_links_and_attributes_come_out_as_they_went_in() {
         at.join("b").metadata().unwrap(),
     );
     assert_eq!((a.ino(), a.nlink()), (b.ino(), 2));
-    let colour = xattr::get(at.join("c"), "user.colour");
+    let colour = xattr::get(at.join("c"), "trusted.colour");
     assert_eq!(colour.expect("xattr").as_deref(), Some(&b"blue"[..]));
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::http::{Reply, Server};
 use crate::common::registry::{Image, PASSWORD, Registry, USER, gzip, serve};
@@ -80,6 +80,12 @@ fn a_credential_helper_is_asked() {
             .contains("credential helper \"docker-credential-test\" failed: the vault is sealed"),
         "{refused}"
     );
+    // Who needs no password is not held up by that.
+    let open = Registry::start(&machine.path("open"));
+    let public = open.push("tool:1", &image());
+    let mut unlocked = command(&machine, &[&public]);
+    unlocked.env("PATH", &search);
+    finish(unlocked).ok();
     write(&format!(
         "echo $1 $(cat) > {}; echo '{found}'",
         path(&asked)
@@ -148,4 +154,39 @@ fn tokens_are_fetched_where_the_registry_says() {
     let refused = pull(&machine, &[&name]).refused();
     assert!(refused.contains("denies access"), "{refused}");
     assert!(!refused.contains("\"no\""), "{refused}");
+}
+
+#[test]
+fn a_pods_secrets_come_through_a_pipe_and_execute_nothing() {
+    let machine = Machine::bare();
+    let registry = Registry::with_password(&machine.path("registry"));
+    let name = registry.push("tool:1", &image());
+    let ask = |secrets: &[String]| -> Value {
+        let question = json!({"secrets": secrets}).to_string();
+        let answer = machine.orlop_with(["image", "pull", "--for-pod", "--", &name], &question);
+        let text = answer.ok();
+        serde_json::from_str(text.lines().next_back().expect("a line")).expect("JSON")
+    };
+    let host = registry.host.clone();
+    let helper = json!({"credHelpers": {(host.clone()): "test"}, "credsStore": "test"}).to_string();
+    let refused = ask(std::slice::from_ref(&helper));
+    assert_eq!(refused["outcome"], "failed");
+    let reason = refused["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("denies access") && !reason.contains("helper"),
+        "{reason}"
+    );
+    let broken = ask(&["{\"auths\": hush}".to_owned()]);
+    let reason = broken["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("imagePullSecrets") && !reason.contains("hush"),
+        "{reason}"
+    );
+    let login = json!({"auths": {host: {"username": USER, "password": PASSWORD}}}).to_string();
+    let pulled = ask(&[helper, login.clone()]);
+    assert_eq!(pulled["outcome"], "pulled");
+    assert_eq!(pulled["size"], images(&machine)[0]["size"]);
+    drop(registry);
+    let kept = ask(&[login]);
+    assert_eq!(kept["outcome"], "kept");
 }

@@ -102,6 +102,16 @@ fn sizes_must_be_those_of_the_descriptors() {
         "{longer}"
     );
 
+    // Whoever announces too much never sends it.
+    let announced = refusal(image(), |image, request| {
+        let content = image.blobs[&image.layers[0]].clone();
+        is_layer(image, request).then(|| Reply {
+            announced: Some(1 << 40),
+            ..Reply::new(200, content)
+        })
+    });
+    assert!(announced.contains("sends 1099511627776"), "{announced}");
+
     // Without a length the stream itself is measured, and not read for ever.
     let endless = refusal(image(), |image, request| {
         is_layer(image, request).then(|| Reply {

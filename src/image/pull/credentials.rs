@@ -30,6 +30,15 @@ pub(super) enum Credential {
     Bearer(String),
 }
 
+/// What a user has for a registry.
+#[derive(Default)]
+pub(super) struct Known {
+    pub credentials: Vec<Credential>,
+    /// Why a program that keeps credentials gave none. As with docker, this
+    /// matters only to a registry that wants some.
+    pub trouble: Option<PullError>,
+}
+
 /// Docker's `config.json`, as far as it is about credentials.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -96,8 +105,8 @@ pub(super) fn from_secret(
 /// Programs that it names are asked first, as docker does.
 ///
 /// # Errors
-/// [`PullError::Configuration`] and [`PullError::Helper`].
-pub(super) async fn of_user(host: &str, repository: &str) -> Result<Vec<Credential>, PullError> {
+/// [`PullError::Configuration`]
+pub(super) async fn of_user(host: &str, repository: &str) -> Result<Known, PullError> {
     let path = user_file();
     let failed = |reason: String| PullError::Configuration {
         path: path.clone(),
@@ -105,7 +114,7 @@ pub(super) async fn of_user(host: &str, repository: &str) -> Result<Vec<Credenti
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
         Err(error) => return Err(failed(format!("cannot read it: {error}"))),
     };
     let config: DockerConfig =
@@ -114,16 +123,20 @@ pub(super) async fn of_user(host: &str, repository: &str) -> Result<Vec<Credenti
     let own = helpers.find(|(key, _)| names(key) == names(host));
     let helper = own.map(|(_, helper)| helper.as_str());
     let helper = helper.or(Some(config.creds_store.as_str()).filter(|name| !name.is_empty()));
-    let mut found = Vec::new();
+    let mut known = Known::default();
     if let Some(helper) = helper {
         let key = match names(host) {
             "docker.io" => DOCKER_KEY,
             host => host,
         };
-        found.extend(helper::ask(helper, key).await?);
+        match helper::ask(helper, key).await {
+            Ok(credential) => known.credentials.extend(credential),
+            Err(error) => known.trouble = Some(error),
+        }
     }
-    found.extend(matching(&config, host, repository).map_err(failed)?);
-    Ok(found)
+    let listed = matching(&config, host, repository).map_err(failed)?;
+    known.credentials.extend(listed);
+    Ok(known)
 }
 
 fn user_file() -> PathBuf {

@@ -210,8 +210,9 @@ async fn sources(request: &Request) -> Result<Vec<Rc<Source>>, PullError> {
                 reason,
             })?);
         }
-        known.extend(credentials::of_user(host, repository).await?);
-        let source = Source::new(endpoint, reference, known, request.patience)?;
+        let mut all = credentials::of_user(host, repository).await?;
+        all.credentials.splice(0..0, known);
+        let source = Source::new(endpoint, reference, all, request.patience)?;
         sources.push(Rc::new(source));
     }
     Ok(sources)

@@ -18,7 +18,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, NoProxy, Proxy, Response};
 
 use super::PullError;
-use super::credentials::Credential;
+use super::credentials::{Credential, Known};
 use super::hosts::Endpoint;
 use super::token;
 use crate::image::{Reference, digest};
@@ -74,6 +74,8 @@ pub(super) struct Source {
     http: reqwest::Client,
     patience: Patience,
     credentials: Vec<Credential>,
+    /// Why there may be too few of them.
+    trouble: RefCell<Option<PullError>>,
     /// Which of the credentials is in use.
     chosen: Cell<usize>,
     session: RefCell<Option<Rc<Session>>>,
@@ -88,7 +90,7 @@ impl Source {
     pub fn new(
         endpoint: Endpoint,
         image: &Reference,
-        credentials: Vec<Credential>,
+        known: Known,
         patience: Patience,
     ) -> Result<Self, PullError> {
         // Who links this in without a default has none; a second call changes nothing.
@@ -110,7 +112,8 @@ impl Source {
             repository,
             http,
             patience,
-            credentials,
+            credentials: known.credentials,
+            trouble: RefCell::new(known.trouble),
             chosen: Cell::new(0),
             session: RefCell::new(None),
         })
@@ -172,6 +175,9 @@ impl Source {
         loop {
             match self.ask_once(method.clone(), what).await {
                 Err(PullError::Denied { .. }) if self.next_credential() => {}
+                Err(denied @ PullError::Denied { .. }) => {
+                    return Err(self.trouble.take().unwrap_or(denied));
+                }
                 other => return other,
             }
         }
