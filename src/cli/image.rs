@@ -1,4 +1,4 @@
-//! `orlop image`: import, list and remove images.
+//! `orlop image`: pull, import, list and remove images.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
+use super::image_pull::{self, PullArgs};
 use super::print;
 use crate::image::{Image, ImageStore, Progress, Reference, RootFsConfig, familiar};
 
@@ -25,6 +26,8 @@ pub struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
+    /// Pull an image from its registry
+    Pull(PullArgs),
     /// Import an OCI archive, a docker archive, or the tar file of a root file system
     Import(ImportArgs),
     /// List the images
@@ -60,6 +63,9 @@ struct LsArgs {
     /// Print the images' IDs alone
     #[arg(long, short)]
     quiet: bool,
+    /// Show the digests under which registries have the images
+    #[arg(long)]
+    digests: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -85,6 +91,9 @@ pub fn run(args: &ImageArgs, images_dir: &Path) -> anyhow::Result<ExitCode> {
     let store = ImageStore::open(images_dir)?;
     let mut out = Vec::new();
     let code = match &args.command {
+        ImageCommand::Pull(args) => {
+            image_pull::run(&store, args, &mut out).map(|()| ExitCode::SUCCESS)
+        }
         ImageCommand::Import(args) => import(&store, args, &mut out).map(|()| ExitCode::SUCCESS),
         ImageCommand::Ls(args) => list(&store, args, &mut out).map(|()| ExitCode::SUCCESS),
         ImageCommand::Rm(args) => remove(&store, args, &mut out),
@@ -178,38 +187,53 @@ fn list(store: &ImageStore, args: &LsArgs, out: &mut impl Write) -> anyhow::Resu
         serde_json::to_writer_pretty(&mut *out, &serde_json::json!({ "images": images }))?;
         writeln!(out)?;
     } else {
-        table(&images, Timestamp::now(), out)?;
+        table(&images, args.digests, Timestamp::now(), out)?;
     }
     Ok(())
 }
 
-fn table(images: &[Image], now: Timestamp, out: &mut impl Write) -> std::io::Result<()> {
-    let mut rows = vec![["IMAGE", "TAG", "IMAGE ID", "SIZE", "CREATED"].map(str::to_owned)];
+fn table(
+    images: &[Image],
+    digests: bool,
+    now: Timestamp,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let header = ["IMAGE", "TAG", "DIGEST", "IMAGE ID", "SIZE", "CREATED"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
     for image in images {
         let created = ago(image.created.unwrap_or(image.imported), now);
-        let row = |name: String, tag: String| {
-            [
+        let row = |name: String, tag: String, digest: Option<&String>| {
+            let digest = digest.or(image.digest.as_ref());
+            vec![
                 name,
                 tag,
+                digest.map_or_else(|| "<none>".to_owned(), String::clone),
                 short(&image.id).to_owned(),
                 size(image.size),
                 created.clone(),
             ]
         };
         if image.names.is_empty() {
-            rows.push(row("<none>".to_owned(), "<none>".to_owned()));
+            rows.push(row("<none>".to_owned(), "<none>".to_owned(), None));
         }
         for name in &image.names {
+            let digest = image.pulled.get(name);
             rows.push(match name.parse::<Reference>() {
                 Ok(name) => row(
                     name.familiar_name(),
                     name.tag().unwrap_or("<none>").to_owned(),
+                    digest,
                 ),
-                Err(_) => row(name.clone(), "<none>".to_owned()),
+                Err(_) => row(name.clone(), "<none>".to_owned(), digest),
             });
         }
     }
-    let mut widths = [0; 5];
+    if !digests {
+        for row in &mut rows {
+            row.remove(2);
+        }
+    }
+    let mut widths = vec![0; rows[0].len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -217,7 +241,7 @@ fn table(images: &[Image], now: Timestamp, out: &mut impl Write) -> std::io::Res
     }
     for row in &rows {
         let (last, cells) = row.split_last().unwrap_or((&row[0], &[]));
-        for (cell, width) in cells.iter().zip(widths) {
+        for (cell, width) in cells.iter().zip(&widths) {
             write!(out, "{cell:width$}{GAP}")?;
         }
         writeln!(out, "{last}")?;
@@ -247,13 +271,13 @@ fn remove(store: &ImageStore, args: &RmArgs, out: &mut impl Write) -> anyhow::Re
 }
 
 /// The first 12 digits of an ID, as people know it.
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     let digits = id.strip_prefix("sha256:").unwrap_or(id);
     digits.get(..12).unwrap_or(digits)
 }
 
 /// A size in the decimal units that image tools use: `2.0 MB`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -422,13 +446,15 @@ mod tests {
             imported: "2024-02-29T00:00:00Z".parse().unwrap(),
             digest: None,
             manifest: None,
+            pulled: std::collections::BTreeMap::new(),
+            platform: None,
         };
         let images = [
             image(&["docker.io/library/busybox:latest", "localhost/b:1"], "a"),
             image(&[], "b"),
         ];
         let mut out = Vec::new();
-        table(&images, now, &mut out).unwrap();
+        table(&images, false, now, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "IMAGE         TAG      IMAGE ID       SIZE     CREATED\n\

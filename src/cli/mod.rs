@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod exec;
 pub mod get;
 pub mod image;
+mod image_pull;
 pub mod logs;
 pub mod pod_row;
 pub mod print;
@@ -96,7 +97,7 @@ enum Verb {
     Tree(volumes::VolumesArgs),
     /// Show what volumes take, and what they may take
     Df(volumes::VolumesArgs),
-    /// Import, list and remove images
+    /// Pull, import, list and remove images
     Image(image::ImageArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
     Reconcile,

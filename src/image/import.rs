@@ -5,7 +5,7 @@
 //! new index makes it known. An interruption leaves a directory under `tmp/`
 //! or layers that nobody knows; the next writer deletes both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,7 +57,15 @@ struct Import<'a> {
     index: Index,
     /// Layers under `tmp/`, by their diffIDs, with their names there.
     layers: HashMap<String, (Layer, String)>,
-    /// Blobs under `tmp/`, by their names there.
+    staged: Staged,
+}
+
+/// What lies under `tmp/` and shall move into place.
+#[derive(Default)]
+pub(super) struct Staged {
+    /// DiffIDs of layers, with their names under `tmp/`.
+    pub layers: Vec<(String, String)>,
+    /// Names of blobs under `tmp/`, with their final names.
     blobs: Vec<(String, String)>,
 }
 
@@ -116,7 +124,7 @@ impl ImageStore {
             progress,
             index,
             layers: HashMap::new(),
-            blobs: Vec::new(),
+            staged: Staged::default(),
         };
         let images = match layout::plans(&archive)? {
             Some(_) if !config.is_empty() => {
@@ -191,6 +199,8 @@ impl Import<'_> {
                 imported: Timestamp::now(),
                 digest: plan.digest,
                 manifest: plan.manifest.map(|(digest, _)| digest),
+                pulled: BTreeMap::new(),
+                platform: None,
             });
         }
         Ok(images)
@@ -236,6 +246,8 @@ impl Import<'_> {
             imported: Timestamp::now(),
             digest: None,
             manifest: None,
+            pulled: BTreeMap::new(),
+            platform: None,
         })
     }
 
@@ -323,49 +335,14 @@ impl Import<'_> {
     }
 
     fn blob(&mut self, digest: &str, text: &[u8]) -> Result<(), ImageError> {
-        let Some(name) = digest::hex(digest) else {
-            return Ok(());
-        };
-        let at = format!("blob-{}", self.blobs.len());
-        let path = format!("tmp/{at}");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = fs::openat(&self.writing.tmp, &at, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(self.store.failed("make", &path))?;
-        File::from(file)
-            .write_all(text)
-            .map_err(|source| ImageError::Store {
-                step: "write",
-                path: self.store.dir.join(&path),
-                source,
-            })?;
-        self.blobs.push((at, name.to_owned()));
-        Ok(())
+        stage_blob(self.store, self.writing, &mut self.staged, digest, text)
     }
 
-    /// Makes everything durable, moves it into place, and makes it known.
     fn commit(mut self, images: Vec<Image>) -> Result<Vec<Image>, ImageError> {
-        let (store, tmp) = (self.store, &self.writing.tmp);
-        fs::syncfs(tmp).map_err(store.failed("sync", "tmp"))?;
-        let layers = store.open_dir(LAYERS)?;
-        for (layer, at) in self.layers.values() {
-            let name = digest::hex(&layer.diff_id).unwrap_or_default();
-            let path = format!("{LAYERS}/{name}");
-            fs::renameat(tmp, at, &layers, name).map_err(store.failed("make", &path))?;
-        }
-        fs::fsync(&layers).map_err(store.failed("sync", LAYERS))?;
-        let blobs = store.open_dir(BLOBS)?;
-        for (at, name) in &self.blobs {
-            let path = format!("{BLOBS}/{name}");
-            fs::renameat(tmp, at, &blobs, name).map_err(store.failed("make", &path))?;
-        }
-        fs::fsync(&blobs).map_err(store.failed("sync", BLOBS))?;
-        let images = images
-            .into_iter()
-            .map(|image| self.index.add(image))
-            .collect();
-        self.index.save(&store.fd, &store.dir)?;
-        store.clear_unused(&mut self.index, self.writing)?;
-        Ok(images)
+        let layers = self.layers.into_values();
+        let layers = layers.map(|(layer, at)| (layer.diff_id, at));
+        self.staged.layers.extend(layers);
+        publish(self.store, self.writing, self.index, self.staged, images)
     }
 
     fn watch<'s>(&'s self, section: Section<'s>, place: Place) -> Watched<'s> {
@@ -396,8 +373,67 @@ impl Import<'_> {
     }
 }
 
+/// Writes a blob under `tmp/`.
+pub(super) fn stage_blob(
+    store: &ImageStore,
+    writing: &Writing,
+    staged: &mut Staged,
+    digest: &str,
+    text: &[u8],
+) -> Result<(), ImageError> {
+    let Some(name) = digest::hex(digest) else {
+        return Ok(());
+    };
+    let at = format!("blob-{}", staged.blobs.len());
+    let path = format!("tmp/{at}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = fs::openat(&writing.tmp, &at, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(store.failed("make", &path))?;
+    File::from(file)
+        .write_all(text)
+        .map_err(|source| ImageError::Store {
+            step: "write",
+            path: store.dir.join(&path),
+            source,
+        })?;
+    staged.blobs.push((at, name.to_owned()));
+    Ok(())
+}
+
+/// Makes everything durable, moves it into place, and makes the images known.
+pub(super) fn publish(
+    store: &ImageStore,
+    writing: &Writing,
+    mut index: Index,
+    staged: Staged,
+    images: Vec<Image>,
+) -> Result<Vec<Image>, ImageError> {
+    let tmp = &writing.tmp;
+    fs::syncfs(tmp).map_err(store.failed("sync", "tmp"))?;
+    let layers = store.open_dir(LAYERS)?;
+    for (diff_id, at) in &staged.layers {
+        let name = digest::hex(diff_id).unwrap_or_default();
+        let path = format!("{LAYERS}/{name}");
+        fs::renameat(tmp, at, &layers, name).map_err(store.failed("make", &path))?;
+    }
+    fs::fsync(&layers).map_err(store.failed("sync", LAYERS))?;
+    let blobs = store.open_dir(BLOBS)?;
+    for (at, name) in &staged.blobs {
+        let path = format!("{BLOBS}/{name}");
+        fs::renameat(tmp, at, &blobs, name).map_err(store.failed("make", &path))?;
+    }
+    fs::fsync(&blobs).map_err(store.failed("sync", BLOBS))?;
+    let images = images.into_iter().map(|image| index.add(image)).collect();
+    index.save(&store.fd, &store.dir)?;
+    store.clear_unused(&mut index, writing)?;
+    Ok(images)
+}
+
 /// Unpacks a layer that may be compressed; gives its diffID, too.
-fn unpack_stream(input: impl Read, directory: OwnedFd) -> Result<(Unpacked, String), UnpackError> {
+pub(super) fn unpack_stream(
+    input: impl Read,
+    directory: OwnedFd,
+) -> Result<(Unpacked, String), UnpackError> {
     let input = BufReader::with_capacity(64 << 10, input);
     let mut plain = Hashing::new(decompressed(input).map_err(UnpackError::Read)?);
     let unpacked = unpack(&mut plain, directory)?;

@@ -87,12 +87,15 @@ impl Index {
     pub fn add(&mut self, image: Image) -> Image {
         for other in &mut self.images {
             other.names.retain(|name| !image.names.contains(name));
+            other.pulled.retain(|name, _| !image.names.contains(name));
         }
         let place = match self.images.iter().position(|known| known.id == image.id) {
             Some(place) => {
                 let known = &mut self.images[place];
                 known.names.extend(image.names);
                 known.layers = image.layers;
+                known.pulled.extend(image.pulled);
+                known.platform = image.platform.or(known.platform.take());
                 known.digest = image.digest.or(known.digest.take());
                 known.manifest = image.manifest.or(known.manifest.take());
                 place
@@ -124,7 +127,9 @@ impl Index {
             Err(error) => return Err(error.into()),
         };
         let found = match reference.digest() {
-            Some(digest) => self.by_digest(&reference, digest),
+            Some(digest) => self
+                .by_name(&format!("{}@{digest}", reference.name()))
+                .or_else(|| self.by_digest(&reference, digest)),
             None => self.by_name(&reference.to_string()),
         };
         match found {
@@ -171,8 +176,8 @@ impl Index {
     }
 }
 
-/// Whether a full name, which always has a tag, belongs to a repository.
+/// Whether a full name, which has a tag or a digest, belongs to a repository.
 pub(super) fn in_repository(name: &str, repository: &str) -> bool {
     name.strip_prefix(repository)
-        .is_some_and(|rest| rest.starts_with(':'))
+        .is_some_and(|rest| rest.starts_with([':', '@']))
 }

@@ -253,25 +253,8 @@ fn layers(
     configuration: &ImageConfiguration,
     members: Vec<(String, Option<String>)>,
 ) -> Result<Vec<LayerPlan>, ImageError> {
-    let diff_ids = configuration.rootfs().diff_ids();
-    if diff_ids.len() != members.len() {
-        let (announced, there) = (diff_ids.len(), members.len());
-        let reason = format!("announces {announced} layers, but the image has {there}");
-        return Err(archive.damaged(config_name, reason));
-    }
-    if diff_ids.is_empty() {
-        return Err(archive.damaged(config_name, "describes an image without layers"));
-    }
-    if diff_ids.len() > MOST_LAYERS {
-        let reason = format!(
-            "has {} layers; the kernel stacks {MOST_LAYERS}",
-            diff_ids.len()
-        );
-        return Err(archive.damaged(config_name, reason));
-    }
-    if let Some(bad) = diff_ids.iter().find(|id| digest::hex(id).is_none()) {
-        return Err(archive.damaged(config_name, format!("has {bad:?} for a layer's digest")));
-    }
+    let diff_ids = diff_ids(configuration, members.len())
+        .map_err(|reason| archive.damaged(config_name, reason))?;
     Ok(diff_ids
         .iter()
         .zip(members)
@@ -281,6 +264,35 @@ fn layers(
             digest,
         })
         .collect())
+}
+
+/// The diffIDs of an image that has this many layers.
+///
+/// # Errors
+/// A text that says what is wrong with the configuration.
+pub(super) fn diff_ids(
+    configuration: &ImageConfiguration,
+    there: usize,
+) -> Result<&Vec<String>, String> {
+    let diff_ids = configuration.rootfs().diff_ids();
+    let announced = diff_ids.len();
+    if announced != there {
+        return Err(format!(
+            "announces {announced} layers, but the image has {there}"
+        ));
+    }
+    if announced == 0 {
+        return Err("describes an image without layers".to_owned());
+    }
+    if announced > MOST_LAYERS {
+        return Err(format!(
+            "has {announced} layers; the kernel stacks {MOST_LAYERS}"
+        ));
+    }
+    match diff_ids.iter().find(|id| digest::hex(id).is_none()) {
+        Some(bad) => Err(format!("has {bad:?} for a layer's digest")),
+        None => Ok(diff_ids),
+    }
 }
 
 /// The names that an index gives an image. A `ref.name` without colon and
@@ -303,12 +315,14 @@ fn names(archive: &Archive, descriptor: &Descriptor) -> Result<Vec<Reference>, I
     }
 }
 
-fn is(found: &MediaType, wanted: &MediaType) -> bool {
+/// Whether a media type is this one of the OCI's, or docker's for the same.
+pub(super) fn is(found: &MediaType, wanted: &MediaType) -> bool {
     let docker = wanted.to_docker_v2s2().ok();
     found == wanted || docker.is_some_and(|docker| found.as_ref() == docker)
 }
 
-fn is_layer(found: &MediaType) -> bool {
+/// Whether a media type is that of a layer that can be read.
+pub(super) fn is_layer(found: &MediaType) -> bool {
     let kind = found.as_ref();
     let known = kind.starts_with("application/vnd.oci.image.layer.")
         || kind.starts_with("application/vnd.docker.image.rootfs.");

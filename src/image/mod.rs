@@ -7,6 +7,7 @@
 //! layers/sha256/<diffID>/  a layer, unpacked, in the form overlayfs mounts
 //! blobs/sha256/<digest>    configurations and manifests as they came
 //! tmp/                     what is being made or deleted at this moment
+//! pulls/                   what is being downloaded (see [`pull`])
 //! lock                     held (flock) by the one process that writes
 //! ```
 //!
@@ -30,11 +31,13 @@ mod index;
 mod inside;
 mod layout;
 mod pax;
+pub mod pull;
 pub mod reference;
 mod sparse;
 pub mod store;
 mod unpack;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
@@ -70,6 +73,13 @@ pub struct Image {
     pub digest: Option<String>,
     /// The digest of its manifest, where it has one.
     pub manifest: Option<String>,
+    /// Those of its names that came from a registry, with the digests that the
+    /// registry had under them. The others came with a file.
+    #[serde(default)]
+    pub pulled: BTreeMap<String, String>,
+    /// The platform for which it was pulled: `linux/amd64`.
+    #[serde(default)]
+    pub platform: Option<String>,
 }
 
 /// One layer of an image.
@@ -108,6 +118,15 @@ impl Image {
             }
         }
         Ok(opened)
+    }
+
+    /// Whether a registry may have something else by now under a name, in any
+    /// form, by which the image was found. Never under a name that came with a
+    /// file, nor under one with a digest.
+    pub fn may_have_moved(&self, name: &str) -> bool {
+        name.parse::<Reference>().is_ok_and(|reference| {
+            reference.digest().is_none() && self.pulled.contains_key(&reference.to_string())
+        })
     }
 
     /// What to call the image in messages: its first name in short, or its ID.

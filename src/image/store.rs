@@ -144,6 +144,7 @@ impl ImageStore {
             Found::Id(_) => true,
         };
         let names: Vec<String> = image.names.extract_if(.., |name| goes(name)).collect();
+        image.pulled.retain(|name, _| !names.contains(name));
         let mut removed = Removed { names, image: None };
         let mut held = Vec::new();
         if image.names.is_empty() {
@@ -296,6 +297,7 @@ impl ImageStore {
     /// Deletes layers and blobs that no image has. They leave their place
     /// first, in one step, so that none is ever seen half deleted.
     pub(super) fn sweep(&self, index: &Index, writing: &Writing) -> Result<(), ImageError> {
+        super::pull::staging::clean(self)?;
         let wanted = layer_names(index);
         let layers = self.open_dir(LAYERS)?;
         for name in names(&layers).map_err(self.failed("read", LAYERS))? {

@@ -20,6 +20,7 @@ pub mod launcher;
 pub mod lock;
 pub mod logs;
 pub mod protocol;
+pub mod puller;
 pub mod references;
 pub mod repair;
 pub mod spec;

@@ -3,7 +3,9 @@
 
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+pub mod http;
 pub mod processes;
+pub mod registry;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -5,16 +5,19 @@ use std::fs;
 use serde_json::json;
 
 use crate::common::{Machine, busybox_archive, path};
-use crate::support::{idle, pod, row, status, until};
+use crate::support::{idle, pod, row, status, until, with};
 
 #[test]
 fn a_pod_whose_image_is_missing_starts_once_it_is_imported() {
     let machine = Machine::bare();
     let file = machine.path("busybox.tar");
     fs::write(&file, busybox_archive()).expect("write");
-    let mut never = idle("never");
+    // Nobody listens there.
+    let image = "localhost:1/busybox";
+    let mut never = with(idle("never"), &json!({"image": image}));
     never["imagePullPolicy"] = json!("Never");
-    let spec = json!({"containers": [idle("pull"), never]});
+    let pull = with(idle("pull"), &json!({"image": image}));
+    let spec = json!({"containers": [pull, never]});
     machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
     machine.wait_for("web", |pod| {
         ["pull", "never"]
@@ -33,7 +36,7 @@ fn a_pod_whose_image_is_missing_starts_once_it_is_imported() {
     assert_eq!(waiting("never")["reason"], "ErrImageNeverPull");
     assert_eq!(
         waiting("never")["message"],
-        "Container image \"busybox\" is not present with pull policy of Never"
+        "Container image \"localhost:1/busybox\" is not present with pull policy of Never"
     );
     let shown = row(&machine);
     assert_eq!(shown[1], "0/2");
@@ -51,9 +54,7 @@ fn a_pod_whose_image_is_missing_starts_once_it_is_imported() {
         "{logs}"
     );
 
-    machine
-        .orlop(["image", "import", path(&file), "busybox"])
-        .ok();
+    machine.orlop(["image", "import", path(&file), image]).ok();
     machine.wait_for("web", |pod| {
         ["pull", "never"]
             .iter()

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../image_archives/mod.rs"]
+mod image_archives;
 
 mod commands;
 mod config_maps;
@@ -18,6 +20,7 @@ mod namespaces;
 mod process;
 mod projected;
 mod propagation;
+mod pull;
 mod recursive_read_only;
 mod restart;
 mod secrets;

@@ -138,7 +138,7 @@ fn a_pod_that_is_not_waited_for_ends_by_itself() {
 #[test]
 fn a_pod_whose_container_waits_for_its_image_can_be_deleted() {
     let machine = Machine::new();
-    let missing = json!({"name": "c", "image": "missing:1"});
+    let missing = json!({"name": "c", "image": "localhost:1/missing:1"});
     machine
         .orlop_with(
             ["apply", "-f", "-"],

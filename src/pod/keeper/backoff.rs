@@ -14,7 +14,6 @@ pub(super) struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
-    failed: bool,
 }
 
 impl Backoff {
@@ -25,7 +24,6 @@ impl Backoff {
             first,
             longest: Duration::from_secs(300),
             next: Duration::ZERO,
-            failed: false,
         }
     }
 
@@ -36,7 +34,6 @@ impl Backoff {
             first,
             longest: Duration::from_secs(300),
             next: first,
-            failed: false,
         }
     }
 
@@ -47,25 +44,18 @@ impl Backoff {
             first,
             longest: Duration::from_secs(122),
             next: first,
-            failed: false,
         }
     }
 
     /// The delay after this failure; the next one will be longer.
     pub(super) fn next(&mut self) -> Duration {
         let delay = self.next;
-        self.failed = true;
         self.next = if delay.is_zero() {
             self.first
         } else {
             (delay * 2).min(self.longest)
         };
         delay
-    }
-
-    /// True until the first failure.
-    pub(super) fn is_fresh(&self) -> bool {
-        !self.failed
     }
 
     /// A container that ran for twice the longest delay has recovered.

@@ -20,7 +20,6 @@ use crate::pod::spec::downward::Capacity;
 use crate::pod::spec::env::References;
 use crate::pod::variables;
 use crate::storage::events::EventType;
-use crate::sys::process;
 use crate::volume::atomic;
 
 /// The roots of mounted volumes that the keeper writes, by the volume's name.

@@ -10,7 +10,11 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::Backoff;
+use super::pull::Pull;
 use crate::pod::status::{self, BACK_OFF, CONFIG_ERROR};
+
+/// How long the error of a pull is shown before the waiting for the next one.
+const ERROR_SHOWN: Duration = Duration::from_secs(3);
 
 /// A container's place in its life.
 pub(super) enum State {
@@ -57,6 +61,10 @@ pub(super) struct Container {
     config_backoff: Backoff,
     /// True when something that the pod draws from has changed since its start began.
     outdated: bool,
+    /// When its image is to be pulled again, until it shows that it waits for that.
+    image_retry: Option<Instant>,
+    /// The pull of its image, while there is one.
+    pub(super) pull: Option<Pull>,
 }
 
 impl Container {
@@ -82,6 +90,8 @@ impl Container {
             image_backoff: Backoff::images(),
             config_backoff: Backoff::images(),
             outdated: false,
+            image_retry: None,
+            pull: None,
         }
     }
 
@@ -191,17 +201,14 @@ impl Container {
 
     /// The image is not there: it is looked for again after a while.
     pub(super) fn image_missing(&mut self, reason: &'static str, message: String) {
-        let again = !self.image_backoff.is_fresh();
-        let due = Some(Instant::now() + self.image_backoff.next());
-        // Between tries that failed more than once kubelet shows the waiting.
-        let reason = match reason {
-            "ErrImagePull" if again => "ImagePullBackOff",
-            reason => reason,
-        };
+        let now = Instant::now();
+        let retry = now + self.image_backoff.next();
+        let pulled = reason == "ErrImagePull";
+        self.image_retry = pulled.then_some(retry);
         self.state = State::Waiting {
             reason,
             message: Some(message),
-            due,
+            due: Some(if pulled { now + ERROR_SHOWN } else { retry }),
         };
     }
 
@@ -227,15 +234,46 @@ impl Container {
         }
     }
 
+    /// Passes from the error of a pull to the waiting for the next one. Returns
+    /// false when there is nothing to wait for.
+    pub(super) fn image_backs_off(&mut self) -> bool {
+        let Some(retry) = self.image_retry.take() else {
+            return false;
+        };
+        if let State::Waiting {
+            reason,
+            message: Some(message),
+            due,
+        } = &mut self.state
+        {
+            let image = &self.image;
+            *message = format!("Back-off pulling image \"{image}\": {reason}: {message}");
+            *reason = "ImagePullBackOff";
+            *due = Some(retry);
+        }
+        true
+    }
+
     /// Whatever the container waits for, it is tried now.
     pub(super) fn wait_no_longer(&mut self) {
+        self.image_retry = None;
         if let State::Waiting { due: Some(due), .. } = &mut self.state {
             *due = Instant::now();
         }
     }
 
+    /// A start was given up that shall be begun once more.
+    pub(super) fn start_anew(&mut self) {
+        self.forget_image_failures();
+        self.state = State::Waiting {
+            reason: "ContainerCreating",
+            message: None,
+            due: Some(Instant::now()),
+        };
+    }
+
     /// The image is there.
-    pub(super) fn image_found(&mut self) {
+    pub(super) fn forget_image_failures(&mut self) {
         self.image_backoff = Backoff::images();
         self.config_backoff = Backoff::images();
     }

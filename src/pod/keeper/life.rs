@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ContainerStateTerminated;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::container::{Running, State, full_name};
+use super::pull::Puller;
 use super::start::{self, Start, StartError, Started};
 use super::{Event, KILL_LIMIT, Keeper, orders, rest};
 use crate::oci::signal::KILL;
@@ -30,7 +31,11 @@ impl Keeper {
         else {
             return;
         };
-        let references = self.references(specification);
+        let specification = specification.clone();
+        if self.backs_off(index) {
+            return;
+        }
+        let references = self.references(&specification);
         let container = &mut self.containers[index];
         let id = start::new_id();
         container.begin(id.clone());
@@ -38,13 +43,18 @@ impl Keeper {
         let start = Start {
             launcher: Rc::clone(&self.launcher),
             children: self.children.clone(),
-            images: self.home.roots.images(),
+            puller: Puller {
+                events: self.events.clone(),
+                index,
+                roots: self.home.roots.clone(),
+                secrets: Vec::new(),
+            },
             logs: self.home.roots.pod_logs(
                 metadata.namespace.as_deref().unwrap_or_default(),
                 metadata.name.as_deref().unwrap_or_default(),
                 &self.home.uid,
             ),
-            container: specification.clone(),
+            container: specification,
             references,
             id,
             attempt: container.restarts,
@@ -59,7 +69,7 @@ impl Keeper {
     /// A container runs.
     pub(super) fn started(&mut self, index: usize, started: Started) {
         let container = &mut self.containers[index];
-        container.image_found();
+        container.forget_image_failures();
         container.image_id = started.image_id;
         container.stop_signal = started.stop_signal;
         container.state = State::Running(Running {
@@ -67,13 +77,11 @@ impl Keeper {
             since: started.since,
             clock: Instant::now(),
         });
-        let (name, image) = (container.name.clone(), container.image.clone());
+        let name = container.name.clone();
         let group = self
             .home
             .container_cgroup(container.id.as_deref().unwrap_or_default());
         let path = format!("spec.containers{{{name}}}");
-        let pulled = format!("Container image \"{image}\" already present on machine");
-        self.happened(EventType::Normal, &path, "Pulled", pulled);
         self.happened(
             EventType::Normal,
             &path,
@@ -114,8 +122,7 @@ impl Keeper {
         let path = format!("spec.containers{{{}}}", container.name);
         match error {
             StartError::Image { reason, message } => {
-                container.image_missing(reason, message.clone());
-                self.happened(EventType::Warning, &path, "Failed", message);
+                container.image_missing(reason, message);
                 self.happened(
                     EventType::Warning,
                     &path,
@@ -130,6 +137,10 @@ impl Keeper {
             StartError::Failed(failure) if failure.kind == FailureKind::Config => {
                 self.not_configured(index, failure.message).await;
             }
+            StartError::GivenUp => match self.stopping {
+                Some(_) => container.state = State::Ended(never_ran(&container.name)),
+                None => container.start_anew(),
+            },
             StartError::Failed(failure) => {
                 let reason = match failure.kind {
                     FailureKind::Start => "StartError",
@@ -277,7 +288,12 @@ impl Keeper {
                     self.signal_stop(index);
                 }
                 State::Waiting { .. } => container.wait_no_longer(),
-                State::Starting | State::Ended(_) => {}
+                State::Starting => {
+                    if let Some(pull) = &container.pull {
+                        pull.give_up();
+                    }
+                }
+                State::Ended(_) => {}
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ mod container;
 mod life;
 mod orders;
 mod output;
+mod pull;
 mod record;
 mod rest;
 mod serve;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 
 use self::children::{Child, Children};
 use self::container::{Container, State, restart_policy};
+use self::pull::Pull;
 use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
@@ -58,6 +60,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What the loop learns.
 enum Event {
+    /// A start has something to say about its image.
+    Image {
+        index: usize,
+        kind: EventType,
+        reason: &'static str,
+        message: String,
+    },
+    /// An image is being pulled for a start, or none any more.
+    Pulling { index: usize, pull: Option<Pull> },
     /// A start has come to its end.
     Started {
         index: usize,
@@ -429,6 +440,13 @@ impl Keeper {
 
     async fn take_in(&mut self, event: Event) {
         match event {
+            Event::Image {
+                index,
+                kind,
+                reason,
+                message,
+            } => self.image_said(index, kind, reason, message),
+            Event::Pulling { index, pull } => self.pulling(index, pull),
             Event::Started {
                 index,
                 result: Ok(started),

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::children::{Child, Children};
 use super::orders;
 use super::output;
+use super::pull::Puller;
 use crate::image::Image;
-use crate::image::store::ImageStore;
 use crate::pod::logs;
 use crate::pod::protocol::{Answer, ContainerOrder, Failure, FailureKind, Order};
 use crate::pod::spec::ImageDefaults;
@@ -31,6 +31,8 @@ pub(super) enum StartError {
         reason: &'static str,
         message: String,
     },
+    /// Nobody wants the image any more that was being pulled for it.
+    GivenUp,
     /// The launcher, or the program itself, said no.
     Failed(Failure),
 }
@@ -48,7 +50,7 @@ pub(super) struct Started {
 pub(super) struct Start {
     pub(super) launcher: Rc<OwnedFd>,
     pub(super) children: Children,
-    pub(super) images: PathBuf,
+    pub(super) puller: Puller,
     pub(super) logs: PathBuf,
     pub(super) container: Container,
     /// What its variables come from.
@@ -65,7 +67,7 @@ pub(super) fn new_id() -> String {
 impl Start {
     /// Starts the container and returns once its program runs.
     pub(super) async fn run(self) -> Result<Started, StartError> {
-        let image = self.image()?;
+        let image = self.image().await?;
         let references = self.references.map_err(StartError::Failed)?;
         let other = |what: &str, error: std::io::Error| {
             StartError::Failed(Failure {
@@ -121,32 +123,6 @@ impl Start {
             since,
             readers: output.readers,
         })
-    }
-
-    fn image(&self) -> Result<Image, StartError> {
-        let name = self.container.image.as_deref().unwrap_or_default();
-        let found = ImageStore::open(&self.images).and_then(|store| store.resolve(name));
-        let never = self.container.image_pull_policy.as_deref() == Some("Never");
-        match found {
-            Ok(Some(image)) => Ok(image),
-            Ok(None) if never => Err(StartError::Image {
-                reason: "ErrImageNeverPull",
-                message: format!(
-                    "Container image \"{name}\" is not present with pull policy of Never"
-                ),
-            }),
-            Ok(None) => Err(StartError::Image {
-                reason: "ErrImagePull",
-                message: format!(
-                    "image \"{name}\" is not on this machine, and this version of orlop does not \
-                     pull: import it with `orlop image import FILE {name}`"
-                ),
-            }),
-            Err(error) => Err(StartError::Image {
-                reason: "ErrImagePull",
-                message: format!("cannot look image \"{name}\" up: {error}"),
-            }),
-        }
     }
 }
 

@@ -48,6 +48,9 @@ impl Keeper {
                 let ended = container.last.clone();
                 container.state = State::Ended(ended.unwrap_or_else(|| never_ran(&container.name)));
             }
+            if let Some(pull) = &self.containers[index].pull {
+                pull.give_up();
+            }
             self.signal_stop(index);
         }
     }
