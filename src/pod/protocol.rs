@@ -22,6 +22,12 @@ pub enum Order {
     /// Run a further process in a container. Descriptors: its stdin, stdout and
     /// stderr, unless it gets a terminal.
     Exec(Box<ExecOrder>),
+    /// Make a TCP socket in the pod's network namespace; it comes back with the
+    /// answer.
+    Socket {
+        /// True for one that connects to IPv6 addresses.
+        ipv6: bool,
+    },
     /// Take away the root file system of a container that has ended.
     Discard(String),
 }
@@ -71,7 +77,7 @@ pub struct ExecOrder {
 /// What became of an order.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// It is done.
+    /// It is done. Descriptor: the socket, if one was asked for.
     Done,
     /// A process was started. Descriptors: a pipe that tells when its program
     /// runs (it closes) or why it does not (a text); then the terminal, if one

@@ -52,6 +52,8 @@ impl Outcome {
 pub struct Machine {
     pub directory: tempfile::TempDir,
     pub roots: Roots,
+    /// Further variables for orlop's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Machine {
@@ -63,7 +65,11 @@ impl Machine {
             .expect("tempdir");
         let (data, run) = (directory.path().join("data"), directory.path().join("run"));
         let roots = Roots::new(Some(&data), Some(&run), None).expect("roots");
-        Self { directory, roots }
+        Self {
+            directory,
+            roots,
+            environment: Vec::new(),
+        }
     }
 
     /// A machine with the image `busybox:latest`.
@@ -97,6 +103,7 @@ impl Machine {
             .env("ORLOP_ROOT", &self.roots.data)
             .env("ORLOP_RUN", &self.roots.run)
             .env("ORLOP_LOG_ROOT", &self.roots.logs)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -6,6 +6,7 @@
 //! a volume can't be mounted over a container's root, capabilities must exist.
 
 mod containers;
+mod lifecycle;
 mod metadata;
 pub mod names;
 mod resources;

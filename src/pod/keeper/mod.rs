@@ -7,13 +7,19 @@
 //! find: it starts by ending what is left of the former's processes.
 
 mod backoff;
+mod check;
 mod children;
 mod container;
+mod ending;
+mod hooks;
 mod life;
+mod message;
 mod orders;
 mod output;
+mod probes;
 mod record;
 mod rest;
+mod sequence;
 mod serve;
 mod setup;
 mod start;
@@ -32,7 +38,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::children::{Child, Children};
-use self::container::{Container, State, restart_policy};
+use self::container::Container;
+use self::probes::Probed;
 use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
@@ -61,6 +68,19 @@ enum Event {
     Started {
         index: usize,
         result: Result<Started, StartError>,
+    },
+    /// A hook of the start `id` of a container is over.
+    Hooked {
+        index: usize,
+        id: String,
+        which: hooks::Hook,
+        failed: bool,
+    },
+    /// A probe of the start `id` of a container has something to tell.
+    Probed {
+        index: usize,
+        id: String,
+        probed: Probed,
     },
     /// A container has had its turn.
     Rested { index: usize },
@@ -93,10 +113,15 @@ struct Keeper {
     host_ip: Option<String>,
     sandbox: Attempt,
     volumes: Vec<(String, Attempt)>,
+    /// All containers, in the order in which they start.
     containers: Vec<Container>,
     /// The container whose first start is under way.
     turn: Option<usize>,
     stopping: Option<Stopping>,
+    /// When the pod's time is over.
+    deadline: Option<Instant>,
+    /// Why the pod as a whole has failed (reason and message), if it has.
+    failure: Option<(String, String)>,
     watchers: Watchers,
     recorded: Option<PodStatus>,
     /// When to try again to record a status that could not be written.
@@ -247,37 +272,34 @@ impl Keeper {
             .status
             .clone()
             .filter(|status| status.container_statuses.is_some());
-        let statuses = recorded
-            .iter()
-            .flat_map(|status| status.container_statuses.iter().flatten());
-        let mut containers: Vec<Container> = spec
-            .containers
-            .iter()
-            .map(|container| {
-                Container::new(
-                    &container.name,
-                    container.image.as_deref().unwrap_or_default(),
-                )
-            })
+        let statuses = recorded.iter().flat_map(|status| {
+            let init = status.init_container_statuses.iter().flatten();
+            init.chain(status.container_statuses.iter().flatten())
+        });
+        let pace = backoff::pace();
+        let mut containers: Vec<Container> = sequence::specifications(&spec)
+            .map(|(container, is_init)| Container::new(&pod, container, is_init, pace))
             .collect();
-        let policy = restart_policy(&pod);
         for status in statuses {
             if let Some(container) = containers.iter_mut().find(|one| one.name == status.name) {
                 let attempt = home
                     .container(&status.name)
                     .join(status.restart_count.to_string());
-                container.resume(status, attempt.exists(), policy);
+                container.resume(status, attempt.exists());
             }
         }
         let volumes = spec.volumes.unwrap_or_default();
         let started = recorded
             .as_ref()
             .and_then(|status| status.start_time.clone());
+        let started = started.map_or_else(Timestamp::now, |time| time.0);
         let mut keeper = Self {
             boot: boot_id().context("cannot read the machine's boot id")?,
             cgroups: Rc::new(cgroups),
             launcher: Rc::new(launcher),
-            started: started.map_or_else(Timestamp::now, |time| time.0),
+            deadline: stop::deadline(started, spec.active_deadline_seconds),
+            failure: None,
+            started,
             host_ip: node::address(),
             sandbox: Attempt::new(),
             volumes: volumes
@@ -297,6 +319,9 @@ impl Keeper {
             pod,
             store,
         };
+        if !keeper.is_finished() {
+            keeper.containers.iter_mut().for_each(Container::repeat);
+        }
         if keeper.pod.metadata.deletion_timestamp.is_some() {
             let grace = keeper
                 .pod
@@ -323,7 +348,7 @@ impl Keeper {
             self.advance().await;
             self.record();
             if self.is_idle() {
-                if let Some(stopping) = self.stopping.take() {
+                if let Some(stopping) = self.stopping.take_if(|stopping| stopping.removed) {
                     return Ok(End::Removed(stopping.clients));
                 }
                 if self.is_over() && self.record_due.is_none() {
@@ -367,22 +392,13 @@ impl Keeper {
         }
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        if let Some(stopping) = &self.stopping {
-            return stopping.next_due();
-        }
-        if !self.sandbox.is_done() {
-            return self.sandbox.due();
-        }
-        let volumes = self.volumes.iter().filter_map(|(_, attempt)| attempt.due());
-        let containers = self.containers.iter().filter_map(Container::due);
-        volumes.chain(containers).chain(self.record_due).min()
-    }
-
     /// Does everything that can be done now.
     async fn advance(&mut self) {
+        if self.stopping.is_none() {
+            self.stop_when_over();
+        }
+        self.press();
         if self.stopping.is_some() {
-            self.press();
             return;
         }
         if !self.make_sandbox().await {
@@ -403,15 +419,11 @@ impl Keeper {
                 self.start(index);
             }
         }
-        if self.turn.is_none() {
-            let next = self
-                .containers
-                .iter()
-                .position(|container| !container.begun);
-            if let Some(index) = next {
-                self.turn = Some(index);
-                self.start(index);
-            }
+        if self.turn.is_none()
+            && let Some(index) = self.next_to_start()
+        {
+            self.turn = Some(index);
+            self.start(index);
         }
     }
 
@@ -425,6 +437,13 @@ impl Keeper {
                 index,
                 result: Err(error),
             } => self.start_failed(index, error).await,
+            Event::Hooked {
+                index,
+                id,
+                which,
+                failed,
+            } => self.hooked(index, &id, which, failed),
+            Event::Probed { index, id, probed } => self.probed(index, &id, probed),
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
             Event::Stop { grace, done } => self.stop(grace, done),
@@ -437,18 +456,6 @@ impl Keeper {
             }
             Event::LauncherEnded => {}
         }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.containers
-            .iter()
-            .all(|container| !matches!(container.state, State::Running(_) | State::Starting))
-    }
-
-    fn is_over(&self) -> bool {
-        self.containers
-            .iter()
-            .all(|container| matches!(container.state, State::Ended(_)))
     }
 
     fn launcher_lost(&mut self) {

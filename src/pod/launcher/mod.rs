@@ -14,6 +14,7 @@ mod container;
 mod exec;
 mod rootfs;
 mod sandbox;
+mod termination;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,7 +27,7 @@ use self::sandbox::Sandbox;
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::sys::process::{self, Kind};
-use crate::sys::socket;
+use crate::sys::{network, socket};
 use crate::volume::{self, Place};
 
 /// Forks the launcher of a pod and returns its process and the socket on which
@@ -81,6 +82,10 @@ impl Launcher {
                 .map_err(Refusal::from),
             Order::Volume(name) => self.mount_volume(&name),
             Order::Discard(name) => self.discard(&name),
+            Order::Socket { ipv6 } => match network::tcp_socket(ipv6) {
+                Ok(socket) => return answer(&reply, &Answer::Done, &[socket.as_fd()]),
+                Err(error) => Err(Refusal::from(anyhow::Error::from(error))),
+            },
             Order::Container(order) => self.prepare(&order).and_then(|rootfs| {
                 let sandbox = self.sandbox()?;
                 work(&reply, || {
