@@ -252,10 +252,14 @@ fn a_command_that_waits_for_a_pod_waits_until_it_is_ready() {
         "c",
         "sleep 1; touch /ready; trap exit TERM; while :; do sleep 1; done",
     );
-    let spec = json!({"containers": [with(slow, &probe), idle("d")]});
+    let late = json!({"readinessProbe": {"exec": {"command": ["true"]}, "initialDelaySeconds": 3}});
+    let spec = json!({"containers": [with(slow, &probe), with(idle("d"), &late)]});
     let start = Instant::now();
-    machine.run_pod(&pod(&spec));
+    machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+    machine.wait_for("web", |pod| status(pod, "c")["ready"] == true);
     assert!(start.elapsed().as_secs() >= 2, "two checks in a row");
+    machine.run_pod(&pod(&spec));
+    assert!(start.elapsed().as_secs() >= 3, "the first check is late");
     assert_eq!(row(&machine)[1..3], ["2/2", "Running"]);
     let never = machine.orlop_with(
         ["apply", "--wait", "--timeout", "2", "-f", "-"],

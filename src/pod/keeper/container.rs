@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     self as api, ContainerState, ContainerStateTerminated, ContainerStatus, Pod,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::Backoff;
 use super::ending::Ending;
@@ -81,7 +80,7 @@ impl Running {
 /// One container of the pod.
 pub(super) struct Container {
     pub(super) kind: Kind,
-    policy: String,
+    pub(super) policy: String,
     pub(super) name: String,
     pub(super) image: String,
     pub(super) image_id: String,
@@ -99,7 +98,7 @@ pub(super) struct Container {
     /// Why it waits when there is nothing else to say.
     creating: &'static str,
     /// True when its next start is a restart that was not counted yet.
-    restarting: bool,
+    pub(super) restarting: bool,
     restart_backoff: Backoff,
     image_backoff: Backoff,
 }
@@ -150,75 +149,7 @@ impl Container {
         }
     }
 
-    /// Takes up what an earlier keeper recorded. `interrupted` says that a start
-    /// was under way which nobody saw end.
-    pub(super) fn resume(&mut self, recorded: &ContainerStatus, interrupted: bool) {
-        self.restarts = recorded.restart_count.try_into().unwrap_or(0);
-        self.image_id.clone_from(&recorded.image_id);
-        self.last = recorded
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.clone());
-        let state = recorded.state.clone().unwrap_or_default();
-        if let Some(ended) = state.terminated {
-            self.id = recorded
-                .container_id
-                .as_deref()
-                .and_then(|id| id.strip_prefix("orlop://"))
-                .map(str::to_owned);
-            self.begun = true;
-            self.state = State::Ended(ended);
-        } else if interrupted || state.running.is_some() {
-            let ended = ContainerStateTerminated {
-                container_id: recorded.container_id.clone(),
-                exit_code: 137,
-                reason: Some("ContainerStatusUnknown".to_owned()),
-                message: Some("the container was running when its keeper ended".to_owned()),
-                started_at: state.running.and_then(|running| running.started_at),
-                finished_at: Some(Time(Timestamp::now())),
-                signal: None,
-            };
-            if self.policy == "Never" {
-                self.begun = true;
-                self.state = State::Ended(ended);
-            } else {
-                self.last = Some(ended);
-                self.restarting = true;
-            }
-        } else if let Some(waiting) = state.waiting {
-            self.restarting = waiting.reason.as_deref() == Some(BACK_OFF);
-        }
-    }
-
-    /// Has an init container that has done its work do it again: the pod's mounts
-    /// are new.
-    pub(super) fn repeat(&mut self) {
-        if let State::Ended(ended) = &self.state
-            && self.kind == Kind::Init
-            && ended.exit_code == 0
-        {
-            self.last = Some(ended.clone());
-            self.restarting = true;
-            self.begun = false;
-            self.state = self.waiting_to_be_made(None);
-        }
-    }
-
-    /// It will not be started any more. `initialized` says that its turn had
-    /// come, or would have.
-    pub(super) fn give_up(&mut self, initialized: bool) {
-        let State::Waiting { due, .. } = &mut self.state else {
-            return;
-        };
-        *due = None;
-        if let Some(last) = self.last.clone() {
-            self.state = State::Ended(last);
-        } else if initialized || self.begun {
-            self.state = State::Ended(never_ran(&self.name));
-        }
-    }
-
-    fn waiting_to_be_made(&self, due: Option<Instant>) -> State {
+    pub(super) fn waiting_to_be_made(&self, due: Option<Instant>) -> State {
         State::Waiting {
             reason: self.creating,
             message: None,
@@ -413,16 +344,5 @@ fn go_duration(duration: Duration) -> String {
     match (duration.as_secs() / 60, duration.as_secs() % 60) {
         (0, seconds) => format!("{seconds}s"),
         (minutes, seconds) => format!("{minutes}m{seconds}s"),
-    }
-}
-
-/// How a container ends that was stopped before it ever ran.
-pub(super) fn never_ran(name: &str) -> ContainerStateTerminated {
-    ContainerStateTerminated {
-        exit_code: 137,
-        reason: Some("ContainerStatusUnknown".to_owned()),
-        message: Some(format!("container {name} was never started")),
-        finished_at: Some(Time(Timestamp::now())),
-        ..ContainerStateTerminated::default()
     }
 }

@@ -109,7 +109,14 @@ impl Keeper {
 
     /// Gives a container its signal when nothing comes before that.
     fn go_on_ending(&mut self, index: usize) {
-        let is_turn = self.is_turn_to_end(index);
+        let State::Running(running) = &self.containers[index].state else {
+            return;
+        };
+        let waits = |ending: &Ending| ending.turn && !self.is_turn_to_end(index);
+        let is_due = |ending: &Ending| !ending.signalled && !ending.hook && !waits(ending);
+        if !running.ending.as_ref().is_some_and(is_due) {
+            return;
+        }
         let container = &mut self.containers[index];
         let wanted = container.stop_signal.as_deref().and_then(signal::parse);
         let State::Running(running) = &mut container.state else {
@@ -118,9 +125,6 @@ impl Keeper {
         let Some(ending) = &mut running.ending else {
             return;
         };
-        if ending.signalled || ending.hook || (ending.turn && !is_turn) {
-            return;
-        }
         ending.signalled = true;
         ending.due = ending.due.max(Instant::now() + ending.least);
         // One that has ended meanwhile needs no signal.

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as api, ContainerStateTerminated};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::container::{Intent, Kind, Running, State, full_name, never_ran};
+use super::container::{Intent, Kind, Running, State, full_name};
 use super::probes::Probes;
+use super::resume::never_ran;
 use super::start::{self, Start, StartError, Started};
-use super::{Event, KILL_LIMIT, Keeper, orders, rest};
+use super::{Event, KILL_LIMIT, Keeper, orders, rest, stop};
 use crate::pod::cleanup;
 use crate::pod::protocol::{FailureKind, Order};
 use crate::storage::events::EventType;
@@ -244,6 +245,11 @@ impl Keeper {
         let Some(pod) = self.store.pod_by_uid(&self.home.uid)? else {
             return Ok(());
         };
+        let limit = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.active_deadline_seconds);
+        self.deadline = stop::deadline(self.started, limit);
         self.pod = pod;
         let grace = self.grace();
         for index in 0..self.containers.len() {

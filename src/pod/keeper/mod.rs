@@ -19,6 +19,7 @@ mod output;
 mod probes;
 mod record;
 mod rest;
+mod resume;
 mod sequence;
 mod serve;
 mod setup;
@@ -37,7 +38,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::children::{Child, Children};
+use self::children::Children;
 use self::container::Container;
 use self::probes::Probed;
 use self::serve::Watchers;
@@ -45,9 +46,7 @@ use self::setup::Attempt;
 use self::start::{StartError, Started};
 use self::stop::Stopping;
 use self::sweep::Sweepers;
-use super::control::Client;
 use super::home::Home;
-use super::lock::Lock;
 use super::protocol::Failure;
 use super::{cleanup, launcher};
 use crate::storage::events::EventType;
@@ -58,9 +57,6 @@ use crate::sys::{node, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a keeper that finds its pod taken waits before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What the loop learns.
 enum Event {
@@ -139,7 +135,7 @@ struct Keeper {
 /// event of the pod.
 pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     let home = Home::new(roots, uid);
-    let Some(lock) = take_up(&home)? else {
+    let Some(lock) = resume::take_up(&home)? else {
         return Ok(());
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
@@ -170,7 +166,7 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
         let children = Children::default();
         let launcher_process = children::launcher(&children, launcher_pid)?;
         let launcher_ended =
-            tokio::task::spawn_local(watch_launcher(launcher_process, events.clone()));
+            tokio::task::spawn_local(children::watch_launcher(launcher_process, events.clone()));
         let mut keeper = Keeper::new(
             home.clone(),
             pod,
@@ -222,24 +218,6 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     }
 }
 
-/// Takes the pod's lock, or returns `None` when another keeper has it and
-/// listens. Somebody else who has it only looks at the pod, or cleans up after
-/// it, and is waited for: nobody but this keeper may come to start the pod.
-fn take_up(home: &Home) -> Result<Option<Lock>> {
-    loop {
-        if let Some(lock) = Lock::try_take(home).context("cannot take the pod's lock")? {
-            return Ok(Some(lock));
-        }
-        if Client::connect(home)
-            .context("cannot reach the pod's other keeper")?
-            .is_some()
-        {
-            return Ok(None);
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-}
-
 /// How a keeper's work ends.
 enum End {
     /// All containers have ended for good.
@@ -248,13 +226,6 @@ enum End {
     Removed(Vec<serve::Connection>),
     /// The launcher is gone, and with it the pod's mounts.
     LauncherLost,
-}
-
-/// Tells when the launcher has ended.
-async fn watch_launcher(launcher: Child, events: mpsc::UnboundedSender<Event>) {
-    // Whatever the reason why it can't be watched: without it nothing goes on.
-    let _ = launcher.exit_code().await;
-    let _ = events.send(Event::LauncherEnded);
 }
 
 impl Keeper {
