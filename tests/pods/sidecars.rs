@@ -127,3 +127,39 @@ fn sidecars_are_stopped_after_the_others_and_in_reverse_order() {
     assert_eq!(ends, "app\nsecond\nfirst\n");
     machine.assert_nothing_is_left();
 }
+
+#[test]
+fn a_pod_whose_keeper_is_killed_while_its_sidecar_ends_is_over_all_the_same() {
+    let machine = Machine::new();
+    let stubborn = container("proxy", "trap '' TERM; while :; do sleep 0.1; done");
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [container("init", "exit 0"), sidecar(stubborn)],
+        "containers": [container("job", "sleep 1")],
+    });
+    machine.run_pod(&pod(&spec));
+    machine.wait_for("web", |pod| {
+        !status(pod, "job")["state"]["terminated"].is_null()
+    });
+    let now = machine.pod("web");
+    assert_eq!(
+        now["status"]["phase"], "Running",
+        "the sidecar has thirty seconds"
+    );
+    for keeper in machine.keepers() {
+        if let Ok(process) = orlop::sys::pidfd::open(keeper) {
+            let _ = orlop::sys::pidfd::send_signal(&process, 9);
+        }
+    }
+    machine.wait_for("web", is_over);
+    let now = machine.pod("web");
+    assert_eq!(now["status"]["phase"], "Succeeded");
+    assert_eq!(
+        init_status(&now, "init")["restartCount"],
+        0,
+        "nothing is done again"
+    );
+    assert_eq!(init_status(&now, "proxy")["restartCount"], 0);
+    machine.orlop(["delete", "pod", "web"]).ok();
+    machine.assert_nothing_is_left();
+}

@@ -16,6 +16,9 @@ use super::container::State;
 use super::{Event, Keeper};
 use crate::storage::events::EventType;
 
+/// Bytes of an event's message at most: it repeats what a container says.
+const LONGEST_MESSAGE: usize = 1024;
+
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -144,7 +147,7 @@ impl Keeper {
         let has_come_up = kind == Kind::Startup && probed.verdict == Some(true);
         running.probes.started |= has_come_up;
         let name = kind.name();
-        let (reason, message) = match probed.finding {
+        let (reason, mut message) = match probed.finding {
             Finding::Healthy => ("", String::new()),
             Finding::Warning(text) => ("ProbeWarning", format!("{name} probe warning: {text}")),
             Finding::Unhealthy(text) => ("Unhealthy", format!("{name} probe failed: {text}")),
@@ -154,6 +157,7 @@ impl Keeper {
             ),
         };
         if !reason.is_empty() {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
             self.happened(EventType::Warning, &path, reason, message);
         }
         if has_come_up {

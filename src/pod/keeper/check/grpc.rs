@@ -12,6 +12,9 @@ use super::{Finding, Reach, connect};
 /// The longest answer, in bytes: it has one number.
 const LONGEST: usize = 4096;
 
+/// The longest head and trailers, in bytes.
+const LONGEST_HEAD: u32 = 64 << 10;
+
 /// `grpc-status` numbers.
 const OK: &str = "0";
 const UNIMPLEMENTED: &str = "12";
@@ -85,7 +88,11 @@ async fn call(
     authority: &str,
     service: &str,
 ) -> Result<Reply, h2::Error> {
-    let (client, connection) = h2::client::handshake(stream).await?;
+    let (client, connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .max_header_list_size(LONGEST_HEAD)
+        .handshake(stream)
+        .await?;
     let exchange = exchange(client, authority, service);
     tokio::pin!(connection, exchange);
     tokio::select! {
