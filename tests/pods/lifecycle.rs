@@ -3,10 +3,11 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use orlop::pod::control::{Client, Reply, Request};
+use orlop::pod::home::Home;
 use serde_json::{Value, json};
 
-use crate::common::Machine;
-use crate::init::hasty;
+use crate::common::{LIMIT, Machine, entries};
 use crate::servers;
 use crate::support::{container, idle, is_over, main_process, pod, row, status, until, with};
 
@@ -155,45 +156,82 @@ fn a_hook_can_ask_a_server_of_the_pod() {
     machine.assert_nothing_is_left();
 }
 
+/// What the pod's only container says while it waits, and how often it had been
+/// restarted by then: every change, as the keeper tells it, up to `last`.
+fn waits(machine: &Machine, last: &str) -> Vec<(String, i32)> {
+    let start = Instant::now();
+    let keeper = loop {
+        let uid = entries(&machine.roots.run.join("pods")).pop();
+        let home = uid.map(|uid| Home::new(&machine.roots, &uid));
+        let keeper = home.and_then(|home| Client::connect(&home).expect("connect"));
+        if let Some(keeper) = keeper {
+            break keeper;
+        }
+        assert!(start.elapsed() < LIMIT, "the pod has no keeper");
+    };
+    keeper.send(&Request::Watch, &[]).expect("send");
+    let mut waits: Vec<(String, i32)> = Vec::new();
+    loop {
+        let told = keeper.receive_within(LIMIT).expect("receive");
+        let Some((Reply::Status(status), _)) = told else {
+            panic!("the keeper has ended: {waits:?}");
+        };
+        let container = status.container_statuses.unwrap_or_default().remove(0);
+        let waiting = container.state.and_then(|state| state.waiting);
+        if let Some(message) = waiting.and_then(|waiting| waiting.message)
+            && waits.iter().all(|(known, _)| *known != message)
+        {
+            let is_last = message.contains(last);
+            waits.push((message, container.restart_count));
+            if is_last {
+                return waits;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_container_that_keeps_crashing_waits_10_20_40_seconds() {
-    let machine = hasty();
+    let mut machine = Machine::new();
+    let pace = ("ORLOP_TEST_BACKOFF_PACE".into(), "0.05".into());
+    machine.environment.push(pace);
     let mounts = json!({"volumeMounts": [{"name": "host", "mountPath": "/host"}]});
     let host = machine.path("host");
     std::fs::create_dir(&host).expect("mkdir");
+    let script = "cut -d' ' -f1 /proc/uptime >> /host/starts; exit 1";
     let spec = json!({
-        "containers": [with(container("c", "cut -d' ' -f1 /proc/uptime >> /host/starts; exit 1"), &mounts)],
+        "containers": [with(container("c", script), &mounts)],
         "volumes": [{"name": "host", "hostPath": {"path": host}}],
     });
     machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
-    let name = format!("web_default({})", machine.uid("web"));
-    for (restarts, delay) in [(1, "10s"), (2, "20s"), (3, "40s"), (4, "1m20s")] {
-        let message = format!("back-off {delay} restarting failed container=c pod={name}");
-        machine.wait_for("web", |pod| {
-            status(pod, "c")["state"]["waiting"]["message"] == message.as_str()
-        });
-        let web = machine.pod("web");
-        assert_eq!(status(&web, "c")["restartCount"], restarts);
-        assert_eq!(
-            status(&web, "c")["state"]["waiting"]["reason"],
-            "CrashLoopBackOff"
-        );
-        let last = &status(&web, "c")["lastState"]["terminated"];
-        assert_eq!(
-            (&last["exitCode"], &last["reason"]),
-            (&json!(1), &json!("Error"))
-        );
-    }
+    let waits = waits(&machine, "1m20s");
     let shown = row(&machine);
     assert_eq!(shown[1..4], ["0/1", "CrashLoopBackOff", "4"]);
     assert!(shown[4].starts_with('(') && shown[5] == "ago)", "{shown:?}");
+    let name = format!("web_default({})", machine.uid("web"));
+    let message = |delay| format!("back-off {delay} restarting failed container=c pod={name}");
+    assert_eq!(
+        waits,
+        [
+            (message("10s"), 1),
+            (message("20s"), 2),
+            (message("40s"), 3),
+            (message("1m20s"), 4)
+        ]
+    );
+    let web = machine.pod("web");
+    let last = &status(&web, "c")["lastState"]["terminated"];
+    assert_eq!(
+        (&last["exitCode"], &last["reason"]),
+        (&json!(1), &json!("Error"))
+    );
     let starts = std::fs::read_to_string(host.join("starts")).expect("read");
     let starts: Vec<f64> = starts
         .lines()
         .map(|line| line.parse().expect("a time"))
         .collect();
-    // A fiftieth of 0, 10, 20 and 40 seconds.
-    for (pair, least) in starts.windows(2).zip([0.0, 0.2, 0.4, 0.8]) {
+    // A twentieth of 0, 10, 20 and 40 seconds.
+    for (pair, least) in starts.windows(2).zip([0.0, 0.5, 1.0, 2.0]) {
         assert!(pair[1] - pair[0] >= least, "{starts:?}");
     }
     machine.orlop(["delete", "pod", "web", "--now"]).ok();

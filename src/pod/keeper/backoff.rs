@@ -6,19 +6,24 @@
 //! image waits the same times, but already the first; a volume 500 ms, doubling
 //! to two minutes and two seconds.
 //!
-//! For tests only, the environment variable [`PACE`] makes all of it shorter.
+//! For tests only, the environment variable [`PACE`] makes restarts faster.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The environment variable with a number by which the delays of restarts and of
-/// missing images are multiplied, and the ten minutes after which a container
-/// counts as recovered. It is there for tests, which cannot wait for minutes;
-/// what a pod's status says of a delay is what Kubernetes would say.
-pub(super) const PACE: &str = "ORLOP_TEST_BACKOFF_PACE";
+/// The environment variable with a number from 0 to 1 by which the delays of
+/// restarts are multiplied, and the ten minutes after which a container counts as
+/// recovered. It is there for tests, which cannot wait for minutes; what a pod's
+/// status says of a delay is what Kubernetes would say.
+const PACE: &str = "ORLOP_TEST_BACKOFF_PACE";
 
-/// The number in [`PACE`]; 1 when there is none.
-pub(super) fn pace() -> f64 {
-    let given = std::env::var(PACE).ok();
+/// How long to wait in the place of a container's delay.
+pub(super) fn paced(delay: Duration) -> Duration {
+    static GIVEN: OnceLock<f64> = OnceLock::new();
+    delay.mul_f64(*GIVEN.get_or_init(|| pace(std::env::var(PACE).ok().as_deref())))
+}
+
+fn pace(given: Option<&str>) -> f64 {
     let number = given.and_then(|text| text.parse().ok());
     number
         .filter(|pace| (0.0..=1.0).contains(pace))
@@ -28,55 +33,48 @@ pub(super) fn pace() -> f64 {
 /// A delay that doubles with every failure.
 #[derive(Clone, Debug)]
 pub(super) struct Backoff {
-    /// The delay after the very first failure.
-    start: Duration,
     first: Duration,
     longest: Duration,
     next: Duration,
-    pace: f64,
     failed: bool,
 }
 
-/// One delay.
-pub(super) struct Delay {
-    /// As Kubernetes has it.
-    pub(super) shown: Duration,
-    /// How long to wait.
-    pub(super) wait: Duration,
-}
-
 impl Backoff {
-    fn new(start: Duration, first: Duration, longest: Duration, pace: f64) -> Self {
+    /// For restarts of containers: the first one waits for nothing.
+    pub(super) fn restarts() -> Self {
+        let first = Duration::from_secs(10);
         Self {
-            start,
             first,
-            longest,
-            next: start,
-            pace,
+            longest: Duration::from_secs(300),
+            next: Duration::ZERO,
             failed: false,
         }
     }
 
-    /// For restarts of containers: the first one waits for nothing.
-    pub(super) fn restarts(pace: f64) -> Self {
-        let (first, longest) = (Duration::from_secs(10), Duration::from_secs(300));
-        Self::new(Duration::ZERO, first, longest, pace)
-    }
-
     /// For images that are not there.
-    pub(super) fn images(pace: f64) -> Self {
-        let (first, longest) = (Duration::from_secs(10), Duration::from_secs(300));
-        Self::new(first, first, longest, pace)
+    pub(super) fn images() -> Self {
+        let first = Duration::from_secs(10);
+        Self {
+            first,
+            longest: Duration::from_secs(300),
+            next: first,
+            failed: false,
+        }
     }
 
     /// For volumes that cannot be set up, and for sandboxes.
     pub(super) fn volumes() -> Self {
-        let (first, longest) = (Duration::from_millis(500), Duration::from_secs(122));
-        Self::new(first, first, longest, 1.0)
+        let first = Duration::from_millis(500);
+        Self {
+            first,
+            longest: Duration::from_secs(122),
+            next: first,
+            failed: false,
+        }
     }
 
     /// The delay after this failure; the next one will be longer.
-    pub(super) fn next(&mut self) -> Delay {
+    pub(super) fn next(&mut self) -> Duration {
         let delay = self.next;
         self.failed = true;
         self.next = if delay.is_zero() {
@@ -84,16 +82,7 @@ impl Backoff {
         } else {
             (delay * 2).min(self.longest)
         };
-        Delay {
-            shown: delay,
-            wait: delay.mul_f64(self.pace),
-        }
-    }
-
-    /// Begins from the start.
-    pub(super) fn reset(&mut self) {
-        self.next = self.start;
-        self.failed = false;
+        delay
     }
 
     /// True until the first failure.
@@ -103,7 +92,7 @@ impl Backoff {
 
     /// A container that ran for twice the longest delay has recovered.
     pub(super) fn recovered_after(&self, run: Duration) -> bool {
-        run > (self.longest * 2).mul_f64(self.pace)
+        run > paced(self.longest * 2)
     }
 }
 
@@ -112,35 +101,36 @@ mod tests {
     use super::*;
 
     fn seconds(backoff: &mut Backoff, count: usize) -> Vec<u64> {
-        (0..count).map(|_| backoff.next().shown.as_secs()).collect()
+        (0..count).map(|_| backoff.next().as_secs()).collect()
     }
 
     #[test]
     fn restarts_wait_as_with_kubelet() {
-        let mut backoff = Backoff::restarts(1.0);
+        let mut backoff = Backoff::restarts();
         assert_eq!(seconds(&mut backoff, 8), [0, 10, 20, 40, 80, 160, 300, 300]);
         assert!(!backoff.recovered_after(Duration::from_secs(600)));
         assert!(backoff.recovered_after(Duration::from_secs(601)));
-        backoff.reset();
-        assert_eq!(seconds(&mut backoff, 2), [0, 10]);
     }
 
     #[test]
-    fn a_pace_shortens_the_wait_and_not_what_is_shown() {
-        let mut backoff = Backoff::restarts(0.01);
-        backoff.next();
-        let delay = backoff.next();
-        assert_eq!(
-            (delay.shown, delay.wait),
-            (Duration::from_secs(10), Duration::from_millis(100))
-        );
-        assert!(backoff.recovered_after(Duration::from_millis(6001)));
+    fn only_a_number_from_zero_to_one_is_a_pace() {
+        assert_eq!(pace(Some("0.02")), 0.02);
+        for wrong in [
+            None,
+            Some(""),
+            Some("-1"),
+            Some("2"),
+            Some("NaN"),
+            Some("fast"),
+        ] {
+            assert_eq!(pace(wrong), 1.0, "{wrong:?}");
+        }
     }
 
     #[test]
     fn volumes_wait_from_half_a_second_to_two_minutes() {
         let mut backoff = Backoff::volumes();
-        let delays: Vec<_> = (0..10).map(|_| backoff.next().wait.as_millis()).collect();
+        let delays: Vec<_> = (0..10).map(|_| backoff.next().as_millis()).collect();
         assert_eq!(delays[..3], [500, 1000, 2000]);
         assert_eq!(delays[9], 122_000);
     }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     self as api, ContainerState, ContainerStateTerminated, ContainerStatus, Pod,
 };
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, paced};
 use super::ending::Ending;
 use super::probes::Probes;
 use crate::pod::status::{self, BACK_OFF, INITIALIZING};
@@ -104,9 +104,8 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// The container `specification` of `pod`, which has never run. Its delays
-    /// are Kubernetes' times `pace`.
-    pub(super) fn new(pod: &Pod, specification: &api::Container, is_init: bool, pace: f64) -> Self {
+    /// The container `specification` of `pod`, which has never run.
+    pub(super) fn new(pod: &Pod, specification: &api::Container, is_init: bool) -> Self {
         let kind = match is_init {
             true if status::is_sidecar(specification) => Kind::Sidecar,
             true => Kind::Init,
@@ -144,8 +143,8 @@ impl Container {
             creating,
             intent: Intent::Policy,
             restarting: false,
-            restart_backoff: Backoff::restarts(pace),
-            image_backoff: Backoff::images(pace),
+            restart_backoff: Backoff::restarts(),
+            image_backoff: Backoff::images(),
         }
     }
 
@@ -232,11 +231,10 @@ impl Container {
         self.last = Some(ended);
         self.restarting = true;
         if replace || self.restart_backoff.recovered_after(run) {
-            self.restart_backoff.reset();
+            self.restart_backoff = Backoff::restarts();
         }
         let delay = self.restart_backoff.next();
-        let due = Some(Instant::now() + delay.wait);
-        let delay = delay.shown;
+        let due = Some(Instant::now() + paced(delay));
         if delay.is_zero() {
             self.state = self.waiting_to_be_made(due);
             return None;
@@ -258,7 +256,7 @@ impl Container {
     /// The image is not there: it is looked for again after a while.
     pub(super) fn image_missing(&mut self, reason: &'static str, message: String) {
         let again = !self.image_backoff.is_fresh();
-        let due = Some(Instant::now() + self.image_backoff.next().wait);
+        let due = Some(Instant::now() + self.image_backoff.next());
         // Between tries that failed more than once kubelet shows the waiting.
         let reason = match reason {
             "ErrImagePull" if again => "ImagePullBackOff",
@@ -280,7 +278,7 @@ impl Container {
 
     /// The image is there.
     pub(super) fn image_found(&mut self) {
-        self.image_backoff.reset();
+        self.image_backoff = Backoff::images();
     }
 
     /// Its status in the API's terms.

@@ -247,9 +247,8 @@ impl Keeper {
             let init = status.init_container_statuses.iter().flatten();
             init.chain(status.container_statuses.iter().flatten())
         });
-        let pace = backoff::pace();
         let mut containers: Vec<Container> = sequence::specifications(&spec)
-            .map(|(container, is_init)| Container::new(&pod, container, is_init, pace))
+            .map(|(container, is_init)| Container::new(&pod, container, is_init))
             .collect();
         for status in statuses {
             if let Some(container) = containers.iter_mut().find(|one| one.name == status.name) {

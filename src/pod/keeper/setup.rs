@@ -119,6 +119,6 @@ impl Attempt {
     }
 
     fn failed(&mut self) {
-        self.state = State::Due(Instant::now() + self.backoff.next().wait);
+        self.state = State::Due(Instant::now() + self.backoff.next());
     }
 }
