@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{LIMIT, Machine};
 use crate::servers;
-use crate::support::{container, idle, main_process, pod, row, status, until, with};
+use crate::support::{container, idle, is_over, main_process, pod, row, status, until, with};
 
 const MANIFEST: &str = include_str!("../../specs/probes.yaml");
 
@@ -226,6 +226,33 @@ fn a_startup_probe_holds_the_others_back_and_may_end_the_container() {
     assert_eq!(last["exitCode"], 137);
     machine.orlop(["delete", "pod", "web", "--now"]).ok();
     machine.assert_nothing_is_left();
+}
+
+#[test]
+fn what_failed_its_liveness_probe_comes_back_unless_it_never_does() {
+    let probe = json!({"livenessProbe": {
+        "exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}});
+    let spec = |policy: &str| {
+        // It ends with code 0 when it is asked to.
+        let container = container("c", "trap 'exit 0' TERM; while :; do sleep 0.1; done");
+        json!({
+            "restartPolicy": policy, "terminationGracePeriodSeconds": 2,
+            "containers": [with(container, &probe)],
+        })
+    };
+    let machine = Machine::new();
+    machine.run_pod(&pod(&spec("OnFailure")));
+    machine.wait_for("web", |pod| status(pod, "c")["restartCount"] == 1);
+    page_with(
+        &machine,
+        "Container c failed liveness probe, will be restarted",
+    );
+    let others = Machine::new();
+    others.run_pod(&pod(&spec("Never")));
+    others.wait_for("web", is_over);
+    let page = page_with(&others, "Container c failed liveness probe");
+    assert!(!page.contains("will be restarted"), "{page}");
+    assert_eq!(status(&others.pod("web"), "c")["restartCount"], 0);
 }
 
 #[test]

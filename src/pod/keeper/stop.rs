@@ -85,7 +85,7 @@ impl Keeper {
         Duration::from_secs(seconds.unwrap_or(30).try_into().unwrap_or(0))
     }
 
-    /// When the next thing is due of what a stopped pod waits for.
+    /// When the loop has something to do, should nothing happen before.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let endings = self.ending_due().into_iter().chain(self.record_due);
         if self.stopping.is_some() {
