@@ -233,8 +233,8 @@ fn wrong_types_and_unknown_fields_name_the_field() {
             "duplicate key \"image\" at line 9, column 5: remove one of the two",
         ),
         (
-            pod("  initContainers: [{name: i, image: b}]\n"),
-            "spec.initContainers is not supported by this version of orlop",
+            pod("  initContainers: [{name: i, image: b, livenessProbe: {}}]\n"),
+            "The Pod \"web\" is invalid: spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
         ),
         (
             pod("    volumeMounts: [{name: data, mountPath: /data}]\n"),

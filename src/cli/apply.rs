@@ -27,7 +27,7 @@ pub struct ApplyArgs {
     /// Namespace of the objects that name none
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Wait until all containers run, or have ended
+    /// Wait until all containers are ready, or have ended
     #[arg(long)]
     wait: bool,
     /// How many seconds to wait at most
@@ -110,7 +110,7 @@ fn say(applied: &Applied<Object>) -> Result<()> {
     ))
 }
 
-/// Waits until every container of the pod runs, or has ended for good.
+/// Waits until every container of the pod is ready, or has ended for good.
 fn wait(machine: &Machine, pod: &Pod, ready: Option<PipeReader>, deadline: Instant) -> Result<()> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -159,19 +159,20 @@ fn is_settled(status: &PodStatus) -> bool {
     let mut containers = status.container_statuses.iter().flatten();
     containers.all(|container| {
         let state = container.state.as_ref();
-        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+        container.ready || state.is_some_and(|state| state.terminated.is_some())
     })
 }
 
-/// One line such as `1/2 running; consumer: ErrImagePull`.
+/// One line such as `1/2 ready; consumer: ErrImagePull`.
 fn summary(status: &PodStatus) -> String {
+    let init = status.init_container_statuses.iter().flatten();
     let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let running = containers
+    let ready = containers
         .iter()
         .filter(|container| container.ready)
         .count();
-    let mut summary = format!("{running}/{} running", containers.len());
-    for container in containers {
+    let mut summary = format!("{ready}/{} ready", containers.len());
+    for container in init.chain(containers) {
         let waiting = container
             .state
             .as_ref()

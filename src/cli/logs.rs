@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 
@@ -78,8 +78,12 @@ pub fn run(args: &LogsArgs, machine: &Machine) -> Result<ExitCode> {
 }
 
 fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.iter().find(|status| status.name == container)
+    statuses(pod.status.as_ref()?).find(|status| status.name == container)
+}
+
+fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
 }
 
 /// The log of the container's present start, or of the last one that has any.
@@ -151,8 +155,7 @@ fn follow(
         if told {
             let ended = match keeper.receive()? {
                 Some((Reply::Status(status), _)) => {
-                    let mut statuses = status.container_statuses.iter().flatten();
-                    let status = statuses.find(|status| status.name == container);
+                    let status = statuses(&status).find(|status| status.name == container);
                     status.is_none_or(|status| has_ended(status, attempt))
                 }
                 Some(_) => false,

@@ -223,6 +223,11 @@ fn pod_name(typed: &str) -> Result<&str> {
     }
 }
 
+fn is_init_container(pod: &Pod, name: &str) -> bool {
+    let init = pod.spec.iter().flat_map(|spec| &spec.init_containers);
+    init.flatten().any(|container| container.name == name)
+}
+
 /// The container that a command means: the one it names, or the pod's first.
 fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
     let names: Vec<&str> = pod
@@ -234,6 +239,7 @@ fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     match wanted {
         Some(wanted) if names.contains(&wanted) => Ok(wanted.to_owned()),
+        Some(wanted) if is_init_container(pod, wanted) => Ok(wanted.to_owned()),
         Some(wanted) => {
             anyhow::bail!("container {wanted} is not valid for pod {pod_name}")
         }

@@ -3,6 +3,8 @@
 //! The values are those of the Kubernetes API reference; only fields that a
 //! pod's life or its `get -o yaml` depend on are set.
 
+mod lifecycle;
+
 use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, ObjectFieldSelector, Pod, PodSpec,
     ResourceFieldSelector, ResourceRequirements, Volume,
@@ -37,7 +39,9 @@ pub fn pod(pod: &mut Pod) {
 
 fn containers(spec: &mut PodSpec) {
     let host_network = spec.host_network.unwrap_or(false);
-    for container in &mut spec.containers {
+    let init = spec.init_containers.iter_mut().flatten();
+    for container in init.chain(&mut spec.containers) {
+        lifecycle::defaults(container);
         fill(
             &mut container.termination_message_path,
             "/dev/termination-log",

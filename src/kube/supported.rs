@@ -38,6 +38,16 @@ const GROUP: Group = Group {
     refused_values: &[],
 };
 
+const PROBES: &[&str] = &[
+    "spec.containers[].livenessProbe",
+    "spec.containers[].readinessProbe",
+    "spec.containers[].startupProbe",
+];
+
+/// Init containers are of the same type as the others: what the table says of
+/// paths below the first holds for those below the second.
+const ALIKE: [&str; 2] = ["spec.containers[]", "spec.initContainers[]"];
+
 /// Every type of the API that a pod is made of, as far as orlop looks into it.
 pub const POD: &[Group] = &[
     Group {
@@ -59,13 +69,13 @@ pub const POD: &[Group] = &[
     Group {
         kind: "PodSpec",
         at: &["spec"],
-        used: "containers dnsConfig dnsPolicy hostAliases hostIPC hostNetwork hostPID hostUsers hostname os \
-               restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
+        used: "activeDeadlineSeconds containers dnsConfig dnsPolicy hostAliases hostIPC hostNetwork hostPID hostUsers \
+               hostname initContainers os restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
         accepted: "affinity automountServiceAccountToken enableServiceLinks imagePullSecrets nodeName nodeSelector \
                    overhead preemptionPolicy priority priorityClassName readinessGates schedulerName \
                    schedulingGroup serviceAccount serviceAccountName subdomain tolerations \
                    topologySpreadConstraints",
-        refused: "activeDeadlineSeconds ephemeralContainers hostnameOverride initContainers resourceClaims resources \
+        refused: "ephemeralContainers hostnameOverride resourceClaims resources \
                   runtimeClassName schedulingGates setHostnameAsFQDN",
         refused_values: &[("hostUsers", &["false"])],
     },
@@ -100,16 +110,38 @@ pub const POD: &[Group] = &[
     Group {
         kind: "Container",
         at: &["spec.containers[]"],
-        used: "args command env envFrom image imagePullPolicy name ports resources securityContext stdin stdinOnce tty \
-               volumeMounts workingDir",
-        accepted: "resizePolicy terminationMessagePath terminationMessagePolicy",
-        refused: "lifecycle livenessProbe readinessProbe restartPolicy restartPolicyRules startupProbe \
-                  volumeDevices",
+        used: "args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe resources \
+               restartPolicy securityContext startupProbe stdin stdinOnce terminationMessagePath \
+               terminationMessagePolicy tty volumeMounts workingDir",
+        accepted: "resizePolicy",
+        refused: "restartPolicyRules volumeDevices",
         refused_values: &[
             ("stdin", &["true"]),
             ("stdinOnce", &["true"]),
             ("tty", &["true"]),
         ],
+    },
+    Group {
+        kind: "Probe",
+        at: PROBES,
+        used: "exec failureThreshold grpc httpGet initialDelaySeconds periodSeconds successThreshold tcpSocket \
+               terminationGracePeriodSeconds timeoutSeconds",
+        ..GROUP
+    },
+    Group {
+        kind: "Lifecycle",
+        at: &["spec.containers[].lifecycle"],
+        used: "postStart preStop stopSignal",
+        ..GROUP
+    },
+    Group {
+        kind: "LifecycleHandler",
+        at: &[
+            "spec.containers[].lifecycle.postStart",
+            "spec.containers[].lifecycle.preStop",
+        ],
+        used: "exec httpGet sleep tcpSocket",
+        ..GROUP
     },
     Group {
         kind: "EnvVar",
@@ -392,8 +424,9 @@ impl Group {
     /// The group whose type stands at `path`, a path without indices as in
     /// `spec.containers[].env[]`.
     pub(super) fn at(path: &str) -> Option<&'static Group> {
+        let path = in_place_of(path, ALIKE[1], ALIKE[0]).unwrap_or_else(|| path.to_owned());
         let mut all = POD.iter().chain(CONFIGURATION);
-        all.find(|group| group.at.contains(&path))
+        all.find(|group| group.at.contains(&path.as_str()))
     }
 }
 
@@ -407,9 +440,12 @@ pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
     let mut refused = Vec::new();
     for group in POD {
         for at in group.at {
-            visit(value, at, String::new(), &mut |path, fields| {
-                refuse(group, path, fields, &mut refused);
-            });
+            let init = in_place_of(at, ALIKE[0], ALIKE[1]);
+            for at in init.as_deref().into_iter().chain([*at]) {
+                visit(value, at, String::new(), &mut |path, fields| {
+                    refuse(group, path, fields, &mut refused);
+                });
+            }
         }
     }
     if let Some(spec) = &pod.spec {
@@ -467,6 +503,11 @@ fn visit(
         Some(value) => visit(value, rest, path, found),
         None => {}
     }
+}
+
+/// `path` with `new` in the place of its beginning `old`, if it begins so.
+fn in_place_of(path: &str, old: &str, new: &str) -> Option<String> {
+    path.strip_prefix(old).map(|rest| format!("{new}{rest}"))
 }
 
 fn join(path: &str, name: &str) -> String {
@@ -536,8 +577,11 @@ fn is_set(value: &Value) -> bool {
 /// What can be refused only in view of more than one field.
 fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
     let host_network = spec.host_network.unwrap_or(false);
-    for (i, container) in spec.containers.iter().enumerate() {
-        let at = format!("spec.containers[{i}]");
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init = init.map(|(i, container)| (format!("spec.initContainers[{i}]"), container));
+    let proper = spec.containers.iter().enumerate();
+    let proper = proper.map(|(i, container)| (format!("spec.containers[{i}]"), container));
+    for (at, container) in init.chain(proper) {
         for (i, port) in container.ports.iter().flatten().enumerate() {
             if !host_network && port.host_port.unwrap_or(0) != 0 {
                 refused.push(format!("{at}.ports[{i}].hostPort"));

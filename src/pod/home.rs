@@ -45,6 +45,14 @@ impl Home {
         self.data().join("containers").join(name)
     }
 
+    /// The file in which one start of a container may say why it ended.
+    #[must_use]
+    pub fn termination_message(&self, container: &str, attempt: u32) -> PathBuf {
+        self.container(container)
+            .join(attempt.to_string())
+            .join("termination-message")
+    }
+
     /// What ends with the machine's uptime.
     #[must_use]
     pub fn run(&self) -> PathBuf {

@@ -33,6 +33,12 @@ pub enum Order {
         /// Its annotations.
         annotations: Option<BTreeMap<String, String>>,
     },
+    /// Make a TCP socket in the pod's network namespace; it comes back with the
+    /// answer.
+    Socket {
+        /// True for one that connects to IPv6 addresses.
+        ipv6: bool,
+    },
     /// Take away the root file system of a container that has ended.
     Discard(String),
     /// Tell what the pod's volumes take.
@@ -86,7 +92,7 @@ pub struct ExecOrder {
 /// What became of an order.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// It is done.
+    /// It is done. Descriptor: the socket, if one was asked for.
     Done,
     /// A process was started. Descriptors: a pipe that tells when its program
     /// runs (it closes) or why it does not (a text); then the terminal, if one

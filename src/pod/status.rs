@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -52,46 +52,25 @@ pub fn terminated(terminated: ContainerStateTerminated) -> ContainerState {
     }
 }
 
-/// The phase of a pod whose containers are in these states. `over` says that
-/// none of them will be started again.
+/// Why a container waits while init containers run.
+pub const INITIALIZING: &str = "PodInitializing";
+
+/// True for an init container that is restarted for as long as the pod lives.
 #[must_use]
-pub fn phase(containers: &[ContainerStatus], over: bool) -> &'static str {
-    let states = || {
-        containers
-            .iter()
-            .filter_map(|container| container.state.as_ref())
-    };
-    if over {
-        let failed = states().filter_map(|state| state.terminated.as_ref());
-        return match failed.into_iter().any(|state| state.exit_code != 0) {
-            true => "Failed",
-            false => "Succeeded",
-        };
-    }
-    let begun = |container: &ContainerStatus| {
-        container.restart_count > 0
-            || container
-                .last_state
-                .as_ref()
-                .is_some_and(|last| last.terminated.is_some())
-            || container
-                .state
-                .as_ref()
-                .is_some_and(|state| state.waiting.is_none())
-    };
-    if containers.iter().all(begun) {
-        "Running"
-    } else {
-        "Pending"
-    }
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// What a status is made of besides the pod itself.
 pub struct Facts {
+    /// The init containers, in list order.
+    pub init_containers: Vec<ContainerStatus>,
     /// The containers, in list order.
     pub containers: Vec<ContainerStatus>,
-    /// True when no container will be started again.
+    /// True when no container runs, and none will be started again.
     pub over: bool,
+    /// Why the pod as a whole has failed (reason and message), if it has.
+    pub failure: Option<(String, String)>,
     /// True when the pod's namespaces exist.
     pub sandbox: bool,
     /// When the pod's keeper first took it up.
@@ -100,56 +79,102 @@ pub struct Facts {
     pub host_ip: Option<String>,
 }
 
+impl Facts {
+    /// The init containers with whether each of them is a sidecar.
+    fn init<'a>(&'a self, spec: &'a PodSpec) -> impl Iterator<Item = (&'a ContainerStatus, bool)> {
+        let declared = spec.init_containers.as_deref().unwrap_or_default();
+        self.init_containers.iter().map(|status| {
+            let found = declared.iter().find(|one| one.name == status.name);
+            (status, found.is_some_and(is_sidecar))
+        })
+    }
+
+    /// The phase of the pod.
+    fn phase(&self, spec: &PodSpec) -> &'static str {
+        if self.over {
+            let failed = |status: &ContainerStatus| match ended(status) {
+                Some(ended) => ended.exit_code != 0,
+                None => true,
+            };
+            let init_failed = self
+                .init(spec)
+                .any(|(status, sidecar)| !sidecar && failed(status));
+            let any = init_failed || self.containers.iter().any(failed);
+            return match self.failure.is_some() || any {
+                true => "Failed",
+                false => "Succeeded",
+            };
+        }
+        let initialized = self.init(spec).all(|(status, sidecar)| {
+            ended(status).is_some_and(|ended| ended.exit_code == 0)
+                || (sidecar && status.started == Some(true))
+        });
+        let started = self.containers.iter().any(has_started);
+        if (initialized || started) && self.containers.iter().all(has_started) {
+            "Running"
+        } else {
+            "Pending"
+        }
+    }
+
+    /// Names of the containers that keep the pod from being initialized.
+    fn incomplete<'a>(&'a self, spec: &'a PodSpec) -> Vec<&'a str> {
+        let incomplete = self.init(spec).filter(|(status, sidecar)| match sidecar {
+            true => status.started != Some(true),
+            false => !status.ready,
+        });
+        incomplete.map(|(status, _)| status.name.as_str()).collect()
+    }
+
+    /// Names of the containers that keep the pod from being ready.
+    fn unready<'a>(&'a self, spec: &'a PodSpec) -> Vec<&'a str> {
+        let sidecars = self.init(spec).filter(|(_, sidecar)| *sidecar);
+        let all = sidecars
+            .map(|(status, _)| status)
+            .chain(self.containers.iter());
+        all.filter(|status| !status.ready)
+            .map(|status| status.name.as_str())
+            .collect()
+    }
+}
+
+fn ended(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    status.state.as_ref()?.terminated.as_ref()
+}
+
+fn has_ended_before(status: &ContainerStatus) -> bool {
+    let last = status.last_state.as_ref();
+    last.is_some_and(|last| last.terminated.is_some())
+}
+
+/// True for a container that runs or ran, however it is now.
+fn has_started(status: &ContainerStatus) -> bool {
+    let state = status.state.as_ref();
+    let waits = state.is_none_or(|state| state.waiting.is_some());
+    !waits || status.restart_count > 0 || has_ended_before(status)
+}
+
 /// The status of `pod`. Conditions keep the time of their last change from
 /// `previous`.
 #[must_use]
 pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timestamp) -> PodStatus {
     let nothing = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&nothing);
-    let unready: Vec<&str> = facts
-        .containers
-        .iter()
-        .filter(|container| !container.ready)
-        .map(|container| container.name.as_str())
-        .collect();
-    let phase = phase(&facts.containers, facts.over);
-    let ready = match (unready.is_empty(), phase) {
-        (true, _) => Ok(()),
-        (false, "Succeeded") => Err(("PodCompleted", None)),
-        (false, _) => Err((
-            "ContainersNotReady",
-            Some(format!(
-                "containers with unready status: [{}]",
-                unready.join(" ")
-            )),
-        )),
-    };
-    let completed = if phase == "Succeeded" {
-        Err(("PodCompleted", None))
-    } else {
-        Ok(())
-    };
-    let sandbox = if facts.sandbox {
-        Ok(())
-    } else {
-        Err(("PodSandboxNotReady", None))
-    };
-    let conditions = [
-        ("PodReadyToStartContainers", sandbox),
-        ("Initialized", completed),
-        ("Ready", ready.clone()),
-        ("ContainersReady", ready),
-        ("PodScheduled", Ok(())),
-    ];
-    let conditions = conditions
+    let phase = facts.phase(spec);
+    let conditions = conditions(spec, &facts, phase)
         .into_iter()
-        .map(|(kind, holds)| condition(kind, holds, previous, now))
+        .map(|condition| condition.since(previous, now))
         .collect();
     let host_network = spec.host_network.unwrap_or(false);
     let pod_ip = facts.host_ip.clone().filter(|_| host_network);
+    let (reason, message) = facts.failure.filter(|_| facts.over).unzip();
+    let init_containers = Some(facts.init_containers).filter(|list| !list.is_empty());
     PodStatus {
         phase: Some(phase.to_owned()),
+        reason,
+        message,
         conditions: Some(conditions),
+        init_container_statuses: init_containers.map(|all| volume_mounts::told(spec, all)),
         container_statuses: Some(volume_mounts::told(spec, facts.containers)),
         host_ips: facts.host_ip.clone().map(|ip| vec![HostIP { ip }]),
         host_ip: facts.host_ip,
@@ -161,94 +186,94 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
     }
 }
 
-fn condition(
-    kind: &str,
-    holds: Result<(), (&str, Option<String>)>,
-    previous: Option<&PodStatus>,
-    now: Timestamp,
-) -> PodCondition {
-    let status = if holds.is_ok() { "True" } else { "False" };
-    let before = previous
-        .and_then(|status| status.conditions.as_ref())
-        .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == kind))
-        .filter(|condition| condition.status == status);
-    let since = before.and_then(|condition| condition.last_transition_time.clone());
-    let (reason, message) = match holds {
-        Ok(()) => (None, None),
-        Err((reason, message)) => (Some(reason.to_owned()), message),
+/// The conditions, by kubelet's rules, in the order in which they are shown.
+fn conditions(spec: &PodSpec, facts: &Facts, phase: &str) -> [Condition; 5] {
+    let terminal = match phase {
+        "Succeeded" => Some("PodCompleted"),
+        "Failed" => Some("PodFailed"),
+        _ => None,
     };
-    PodCondition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        last_transition_time: Some(since.unwrap_or(Time(now))),
-        reason,
-        message,
-        ..PodCondition::default()
+    let sandbox = Condition::new("PodReadyToStartContainers", facts.sandbox && !facts.over);
+
+    let mut initialized = Condition::new("Initialized", true);
+    let incomplete = facts.incomplete(spec);
+    if phase == "Succeeded" {
+        initialized.reason = Some("PodCompleted");
+    } else if !incomplete.is_empty() && !facts.containers.iter().any(has_started) {
+        let names = incomplete.join(" ");
+        initialized.fails(
+            "ContainersNotInitialized",
+            Some(format!("containers with incomplete status: [{names}]")),
+        );
+    }
+
+    let unready = facts.unready(spec);
+    let not_ready = |kind| {
+        let mut ready = Condition::new(kind, true);
+        if let Some(reason) = terminal {
+            ready.fails(reason, None);
+        } else if !unready.is_empty() {
+            let names = unready.join(" ");
+            ready.fails(
+                "ContainersNotReady",
+                Some(format!("containers with unready status: [{names}]")),
+            );
+        }
+        ready
+    };
+    [
+        sandbox,
+        initialized,
+        not_ready("Ready"),
+        not_ready("ContainersReady"),
+        Condition::new("PodScheduled", true),
+    ]
+}
+
+/// A condition, without the time of its last change.
+struct Condition {
+    kind: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Condition {
+    fn new(kind: &'static str, holds: bool) -> Self {
+        Self {
+            kind,
+            holds,
+            reason: None,
+            message: None,
+        }
+    }
+
+    fn fails(&mut self, reason: &'static str, message: Option<String>) {
+        self.holds = false;
+        self.reason = Some(reason);
+        self.message = message;
+    }
+
+    fn since(self, previous: Option<&PodStatus>, now: Timestamp) -> PodCondition {
+        let status = if self.holds { "True" } else { "False" };
+        let mut before = previous
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        let before = before
+            .find(|condition| condition.type_ == self.kind)
+            .filter(|condition| condition.status == status);
+        let since = before.and_then(|condition| condition.last_transition_time.clone());
+        PodCondition {
+            type_: self.kind.to_owned(),
+            status: status.to_owned(),
+            last_transition_time: Some(since.unwrap_or(Time(now))),
+            reason: self.reason.map(str::to_owned),
+            message: self.message,
+            ..PodCondition::default()
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn container(state: ContainerState, restarts: i32) -> ContainerStatus {
-        ContainerStatus {
-            name: "c".to_owned(),
-            state: Some(state),
-            restart_count: restarts,
-            ..ContainerStatus::default()
-        }
-    }
-
-    fn ended(exit_code: i32) -> ContainerState {
-        terminated(ContainerStateTerminated {
-            exit_code,
-            ..ContainerStateTerminated::default()
-        })
-    }
-
-    #[test]
-    fn a_pod_is_pending_until_every_container_was_started_once() {
-        let now = Timestamp::UNIX_EPOCH;
-        let one = container(running(now), 0);
-        let other = container(waiting("ContainerCreating", None), 0);
-        assert_eq!(phase(&[one.clone(), other], false), "Pending");
-        let crashed = container(waiting("CrashLoopBackOff", None), 1);
-        assert_eq!(phase(&[one, crashed], false), "Running");
-    }
-
-    #[test]
-    fn a_pod_that_is_over_has_succeeded_or_failed() {
-        assert_eq!(phase(&[container(ended(0), 0)], true), "Succeeded");
-        assert_eq!(
-            phase(&[container(ended(0), 0), container(ended(3), 0)], true),
-            "Failed"
-        );
-    }
-
-    #[test]
-    fn a_condition_keeps_the_time_of_its_last_change() {
-        let pod = Pod::default();
-        let facts = |sandbox| Facts {
-            containers: Vec::new(),
-            over: false,
-            sandbox,
-            started: Timestamp::UNIX_EPOCH,
-            host_ip: None,
-        };
-        let time = |status: &PodStatus| {
-            let conditions = status.conditions.as_ref().expect("conditions");
-            conditions[0]
-                .last_transition_time
-                .as_ref()
-                .expect("time")
-                .0
-                .as_second()
-        };
-        let at = |second| Timestamp::from_second(second).expect("time");
-        let first = status(&pod, facts(false), None, at(1));
-        let second = status(&pod, facts(false), Some(&first), at(2));
-        let third = status(&pod, facts(true), Some(&second), at(3));
-        assert_eq!((time(&first), time(&second), time(&third)), (1, 1, 3));
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,9 +1,24 @@
 //! Network interfaces, as far as a pod without CNI needs them (netdevice(7)).
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// A TCP socket of the caller's network namespace that does not block, for
+/// addresses of IPv6 or else of IPv4.
+///
+/// # Errors
+/// What socket(2) says.
+pub fn tcp_socket(ipv6: bool) -> io::Result<OwnedFd> {
+    let family = if ipv6 {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
 
 /// Brings the loopback interface of the caller's network namespace up.
 ///

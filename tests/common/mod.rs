@@ -54,6 +54,8 @@ impl Outcome {
 pub struct Machine {
     pub directory: tempfile::TempDir,
     pub roots: Roots,
+    /// Further variables for orlop's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Machine {
@@ -65,7 +67,11 @@ impl Machine {
             .expect("tempdir");
         let (data, run) = (directory.path().join("data"), directory.path().join("run"));
         let roots = Roots::new(Some(&data), Some(&run), None).expect("roots");
-        Self { directory, roots }
+        Self {
+            directory,
+            roots,
+            environment: Vec::new(),
+        }
     }
 
     /// A machine with the image `busybox:latest`.
@@ -99,6 +105,7 @@ impl Machine {
             .env("ORLOP_ROOT", &self.roots.data)
             .env("ORLOP_RUN", &self.roots.run)
             .env("ORLOP_LOG_ROOT", &self.roots.logs)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

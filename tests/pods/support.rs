@@ -69,25 +69,39 @@ pub fn row(machine: &Machine) -> Vec<String> {
 /// The control group of a container's present start.
 #[track_caller]
 pub fn group(machine: &Machine, container: &str) -> String {
-    let pod = machine.pod("web");
-    let id = status(&pod, container)["containerID"]
-        .as_str()
-        .expect("an id");
+    group_of(machine, status(&machine.pod("web"), container))
+}
+
+/// The control group of the start of a container of the pod `web` with this status.
+#[track_caller]
+pub fn group_of(machine: &Machine, status: &Value) -> String {
+    let id = status["containerID"].as_str().expect("an id");
     let id = id.strip_prefix("orlop://").expect("orlop's id");
-    let uid = pod["metadata"]["uid"].as_str().expect("uid");
-    Home::new(&machine.roots, uid).container_cgroup(id)
+    Home::new(&machine.roots, &machine.uid("web")).container_cgroup(id)
 }
 
 /// Kills the main process of a container, from outside.
 #[track_caller]
 pub fn kill(machine: &Machine, container: &str) {
+    kill_process_of(machine, status(&machine.pod("web"), container));
+}
+
+/// Kills the main process of a container with this status.
+#[track_caller]
+pub fn kill_process_of(machine: &Machine, status: &Value) {
+    let main = pidfd::open(main_process(machine, status)).expect("pidfd");
+    pidfd::send_signal(&main, 9).expect("kill");
+}
+
+/// The id of the main process of a container with this status.
+#[track_caller]
+pub fn main_process(machine: &Machine, status: &Value) -> i32 {
     let groups = Cgroups::detect().expect("cgroups");
     let all = groups
-        .processes(&group(machine, container))
+        .processes(&group_of(machine, status))
         .expect("processes");
     let main = all.iter().find(|pid| is_first(**pid));
-    let main = pidfd::open(*main.expect("a main process")).expect("pidfd");
-    pidfd::send_signal(&main, 9).expect("kill");
+    *main.expect("a main process")
 }
 
 /// True for a process that is number 1 in its innermost namespace.

@@ -58,6 +58,9 @@ fn the_table_has_every_field_of_the_api_just_once() {
         agrees::<HostAlias>(),
         agrees::<PodSecurityContext>(),
         agrees::<Container>(),
+        agrees::<Probe>(),
+        agrees::<Lifecycle>(),
+        agrees::<LifecycleHandler>(),
         agrees::<EnvVar>(),
         agrees::<EnvVarSource>(),
         agrees::<ObjectFieldSelector>(),
@@ -108,13 +111,17 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     let volume = |fields: Value| json!({"volumes": [{"name": "ok"}, fields]});
     for (spec, refused) in [
         (
-            json!({"initContainers": [{"name": "a"}]}),
-            "spec.initContainers",
+            json!({"initContainers": [{"name": "a", "tty": true}]}),
+            "spec.initContainers[0].tty true",
+        ),
+        (
+            json!({"initContainers": [{"ports": [{"hostPort": 80}]}]}),
+            "spec.initContainers[0].ports[0].hostPort",
         ),
         (json!({"hostUsers": false}), "spec.hostUsers false"),
         (
-            json!({"activeDeadlineSeconds": 5}),
-            "spec.activeDeadlineSeconds",
+            json!({"ephemeralContainers": [{"name": "a"}]}),
+            "spec.ephemeralContainers",
         ),
         (json!({"runtimeClassName": "kata"}), "spec.runtimeClassName"),
         (
@@ -130,8 +137,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.securityContext.seccompProfile.type \"RuntimeDefault\"",
         ),
         (
-            container(json!({"livenessProbe": {}})),
-            "spec.containers[0].livenessProbe",
+            container(json!({"restartPolicyRules": [{}]})),
+            "spec.containers[0].restartPolicyRules",
         ),
         (
             container(json!({"tty": true})),
@@ -178,9 +185,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         assert_eq!(checked(spec), Err(want));
     }
     assert_eq!(
-        checked(json!({"initContainers": [{}], "containers": [{"stdin": true}, {"lifecycle": {}}]})),
+        checked(json!({"runtimeClassName": "kata", "containers": [{"stdin": true}, {"envFrom": [{}]}]})),
         Err(
-            "spec.initContainers, spec.containers[0].stdin true, spec.containers[1].lifecycle are not supported \
+            "spec.runtimeClassName, spec.containers[0].stdin true, spec.containers[1].envFrom are not supported \
              by this version of orlop"
                 .to_owned()
         )

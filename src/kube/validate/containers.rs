@@ -1,6 +1,6 @@
 //! A pod's containers: image, environment, ports, and what stands elsewhere.
 
-use super::{check_names, environment, names, resources, security, volumes};
+use super::{check_names, environment, lifecycle, names, resources, security, volumes};
 use crate::kube::field::Findings;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use std::collections::HashSet;
@@ -18,13 +18,24 @@ pub(super) fn check(spec: &PodSpec, volumes: &HashSet<&str>, findings: &mut Find
     }
     let names = spec.containers.iter().map(|c| c.name.as_str());
     check_names("spec.containers", names, findings);
+    lifecycle::check_pod(spec, findings);
     let host_network = spec.host_network.unwrap_or(false);
     let mut host_ports = HashSet::new();
-    for (i, container) in spec.containers.iter().enumerate() {
-        let at = format!("spec.containers[{i}]");
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init = init.map(|(i, container)| (format!("spec.initContainers[{i}]"), container));
+    let proper = spec.containers.iter().enumerate();
+    let proper = proper.map(|(i, container)| (format!("spec.containers[{i}]"), container));
+    for (at, container) in init.chain(proper) {
+        lifecycle::check(spec, container, &at, findings);
         check_image(container, &at, findings);
         environment::check(container, &at, findings);
-        check_ports(container, &at, host_network, &mut host_ports, findings);
+        // An init container has ended when others use the port again.
+        let mut own = HashSet::new();
+        let taken = match at.starts_with("spec.initContainers") {
+            true => &mut own,
+            false => &mut host_ports,
+        };
+        check_ports(container, &at, host_network, taken, findings);
         if let Some(resources) = &container.resources {
             resources::check(resources, &format!("{at}.resources"), findings);
         }

@@ -9,6 +9,7 @@ mod config;
 mod containers;
 mod environment;
 mod files;
+mod lifecycle;
 mod metadata;
 pub mod names;
 mod resources;

@@ -5,8 +5,30 @@
 //! five minutes, and from the start again once it ran for ten minutes. A missing
 //! image waits the same times, but already the first; a volume 500 ms, doubling
 //! to two minutes and two seconds.
+//!
+//! For tests only, the environment variable [`PACE`] makes restarts faster.
 
+use std::sync::OnceLock;
 use std::time::Duration;
+
+/// The environment variable with a number from 0 to 1 by which the delays of
+/// restarts are multiplied, and the ten minutes after which a container counts as
+/// recovered. It is there for tests, which cannot wait for minutes; what a pod's
+/// status says of a delay is what Kubernetes would say.
+const PACE: &str = "ORLOP_TEST_BACKOFF_PACE";
+
+/// How long to wait in the place of a container's delay.
+pub(super) fn paced(delay: Duration) -> Duration {
+    static GIVEN: OnceLock<f64> = OnceLock::new();
+    delay.mul_f64(*GIVEN.get_or_init(|| pace(std::env::var(PACE).ok().as_deref())))
+}
+
+fn pace(given: Option<&str>) -> f64 {
+    let number = given.and_then(|text| text.parse().ok());
+    number
+        .filter(|pace| (0.0..=1.0).contains(pace))
+        .unwrap_or(1.0)
+}
 
 /// A delay that doubles with every failure.
 #[derive(Clone, Debug)]
@@ -60,7 +82,7 @@ impl Backoff {
 
     /// A container that ran for twice the longest delay has recovered.
     pub(super) fn recovered_after(&self, run: Duration) -> bool {
-        run > self.longest * 2
+        run > paced(self.longest * 2)
     }
 }
 
@@ -78,6 +100,21 @@ mod tests {
         assert_eq!(seconds(&mut backoff, 8), [0, 10, 20, 40, 80, 160, 300, 300]);
         assert!(!backoff.recovered_after(Duration::from_secs(600)));
         assert!(backoff.recovered_after(Duration::from_secs(601)));
+    }
+
+    #[test]
+    fn only_a_number_from_zero_to_one_is_a_pace() {
+        assert_eq!(pace(Some("0.02")), 0.02);
+        for wrong in [
+            None,
+            Some(""),
+            Some("-1"),
+            Some("2"),
+            Some("NaN"),
+            Some("fast"),
+        ] {
+            assert_eq!(pace(wrong), 1.0, "{wrong:?}");
+        }
     }
 
     #[test]

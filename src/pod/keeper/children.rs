@@ -11,8 +11,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::process::Pid;
+use tokio::sync::mpsc;
 
-use super::start;
+use super::{Event, start};
 use crate::sys::{pidfd, process};
 
 /// Which children are waited for. Clones share what they know.
@@ -103,4 +104,11 @@ impl Drop for Child {
 /// What pidfd_open(2) says.
 pub(super) fn launcher(children: &Children, pid: Pid) -> io::Result<Child> {
     children.expect().arrived(pid.as_raw_nonzero().get())
+}
+
+/// Tells when the launcher has ended.
+pub(super) async fn watch_launcher(launcher: Child, events: mpsc::UnboundedSender<Event>) {
+    // Whatever the reason why it can't be watched: without it nothing goes on.
+    let _ = launcher.exit_code().await;
+    let _ = events.send(Event::LauncherEnded);
 }

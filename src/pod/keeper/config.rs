@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 
 use super::container::State;
-use super::life::never_ran;
+use super::resume::never_ran;
 use super::{Keeper, orders};
 use crate::pod::content;
 use crate::pod::protocol::{Failure, FailureKind, Order};
@@ -109,7 +109,7 @@ impl Keeper {
     /// A container could not be started because of what its manifest asks for.
     pub(super) async fn not_configured(&mut self, index: usize, message: String) {
         let container = &self.containers[index];
-        let path = format!("spec.containers{{{}}}", container.name);
+        let path = container.field_path();
         let text = format!("Error: {message}");
         self.happened(EventType::Warning, &path, "Failed", text);
         self.clear_start(index).await;

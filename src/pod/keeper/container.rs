@@ -6,15 +6,41 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{
+    self as api, ContainerState, ContainerStateTerminated, ContainerStatus, Pod,
+};
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, paced};
+use super::ending::Ending;
+use super::probes::Probes;
 use super::pull::Pull;
-use crate::pod::status::{self, BACK_OFF, CONFIG_ERROR};
+use crate::pod::status::{self, BACK_OFF, CONFIG_ERROR, INITIALIZING};
 
 /// How long the error of a pull is shown before the waiting for the next one.
 const ERROR_SHOWN: Duration = Duration::from_secs(3);
+
+/// What a container is for its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It ends before those after it begin.
+    Init,
+    /// It begins before those after it, runs as long as the pod, and is stopped
+    /// after the containers proper.
+    Sidecar,
+    /// A container proper.
+    App,
+}
+
+/// Whether a container that is being ended comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// As its restart policy says.
+    Policy,
+    /// It was not well, and is restarted unless it never is.
+    Restart,
+    /// It is only replaced by one with another image.
+    Replace,
+}
 
 /// A container's place in its life.
 pub(super) enum State {
@@ -37,10 +63,28 @@ pub(super) struct Running {
     pub(super) pidfd: Rc<OwnedFd>,
     pub(super) since: Timestamp,
     pub(super) clock: Instant,
+    /// True until its `postStart` hook is over.
+    pub(super) hook_pending: bool,
+    pub(super) probes: Probes,
+    /// How far its end is, when it was asked to end.
+    pub(super) ending: Option<Ending>,
+}
+
+impl Running {
+    /// True once it has come up: after its hook and its startup probe.
+    pub(super) fn is_started(&self) -> bool {
+        !self.hook_pending && self.probes.started
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_started() && self.probes.ready
+    }
 }
 
 /// One container of the pod.
 pub(super) struct Container {
+    pub(super) kind: Kind,
+    pub(super) policy: String,
     pub(super) name: String,
     pub(super) image: String,
     pub(super) image_id: String,
@@ -50,12 +94,15 @@ pub(super) struct Container {
     pub(super) last: Option<ContainerStateTerminated>,
     pub(super) restarts: u32,
     pub(super) stop_signal: Option<String>,
-    /// True when it is stopped only to be started with another image.
-    pub(super) replace: bool,
+    pub(super) intent: Intent,
     /// True once the keeper has begun to start it for the first time.
     pub(super) begun: bool,
+    /// True once it has come up at least once.
+    pub(super) came_up: bool,
+    /// Why it waits when there is nothing else to say.
+    creating: &'static str,
     /// True when its next start is a restart that was not counted yet.
-    restarting: bool,
+    pub(super) restarting: bool,
     restart_backoff: Backoff,
     image_backoff: Backoff,
     config_backoff: Backoff,
@@ -68,15 +115,34 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// A container that has never run.
-    pub(super) fn new(name: &str, image: &str) -> Self {
+    /// The container `specification` of `pod`, which has never run.
+    pub(super) fn new(pod: &Pod, specification: &api::Container, is_init: bool) -> Self {
+        let kind = match is_init {
+            true if status::is_sidecar(specification) => Kind::Sidecar,
+            true => Kind::Init,
+            false => Kind::App,
+        };
+        let own = specification.restart_policy.as_deref();
+        let policy = match (own.unwrap_or_else(|| restart_policy(pod)), kind) {
+            // An init container that has done its work is never done again.
+            ("Always", Kind::Init) => "OnFailure",
+            (policy, _) => policy,
+        };
+        let spec = pod.spec.as_ref();
+        let init = spec.and_then(|spec| spec.init_containers.as_ref());
+        let creating = match init.is_none_or(Vec::is_empty) {
+            true => "ContainerCreating",
+            false => INITIALIZING,
+        };
         Self {
-            name: name.to_owned(),
-            image: image.to_owned(),
+            kind,
+            policy: policy.to_owned(),
+            name: specification.name.clone(),
+            image: specification.image.clone().unwrap_or_default(),
             image_id: String::new(),
             id: None,
             state: State::Waiting {
-                reason: "ContainerCreating",
+                reason: creating,
                 message: None,
                 due: None,
             },
@@ -84,7 +150,9 @@ impl Container {
             restarts: 0,
             stop_signal: None,
             begun: false,
-            replace: false,
+            came_up: false,
+            creating,
+            intent: Intent::Policy,
             restarting: false,
             restart_backoff: Backoff::restarts(),
             image_backoff: Backoff::images(),
@@ -95,38 +163,43 @@ impl Container {
         }
     }
 
-    /// Takes up what an earlier keeper recorded. `interrupted` says that a start
-    /// was under way which nobody saw end.
-    pub(super) fn resume(&mut self, recorded: &ContainerStatus, interrupted: bool, policy: &str) {
-        self.restarts = recorded.restart_count.try_into().unwrap_or(0);
-        self.image_id.clone_from(&recorded.image_id);
-        self.last = recorded
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.clone());
-        let state = recorded.state.clone().unwrap_or_default();
-        if let Some(ended) = state.terminated {
-            self.begun = true;
-            self.state = State::Ended(ended);
-        } else if interrupted || state.running.is_some() {
-            let ended = ContainerStateTerminated {
-                container_id: recorded.container_id.clone(),
-                exit_code: 137,
-                reason: Some("ContainerStatusUnknown".to_owned()),
-                message: Some("the container was running when its keeper ended".to_owned()),
-                started_at: state.running.and_then(|running| running.started_at),
-                finished_at: Some(Time(Timestamp::now())),
-                signal: None,
-            };
-            if policy == "Never" {
-                self.begun = true;
-                self.state = State::Ended(ended);
-            } else {
-                self.last = Some(ended);
-                self.restarting = true;
-            }
-        } else if let Some(waiting) = state.waiting {
-            self.restarting = waiting.reason.as_deref() == Some(BACK_OFF);
+    pub(super) fn waiting_to_be_made(&self, due: Option<Instant>) -> State {
+        State::Waiting {
+            reason: self.creating,
+            message: None,
+            due,
+        }
+    }
+
+    /// True when it has ended with success and will not be started again.
+    pub(super) fn has_succeeded(&self) -> bool {
+        matches!(&self.state, State::Ended(ended) if ended.exit_code == 0)
+    }
+
+    /// False for one that is never started a second time.
+    pub(super) fn is_ever_restarted(&self) -> bool {
+        self.policy != "Never"
+    }
+
+    /// True while something of it runs, or is about to.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.state, State::Running(_) | State::Starting)
+    }
+
+    /// The part of the pod that it is, as events name it.
+    pub(super) fn field_path(&self) -> String {
+        let list = match self.kind {
+            Kind::App => "containers",
+            Kind::Init | Kind::Sidecar => "initContainers",
+        };
+        format!("spec.{list}{{{}}}", self.name)
+    }
+
+    /// Its present start, if it runs and is the one with this id.
+    pub(super) fn running(&mut self, id: &str) -> Option<&mut Running> {
+        match &mut self.state {
+            State::Running(running) if self.id.as_deref() == Some(id) => Some(running),
+            _ => None,
         }
     }
 
@@ -160,12 +233,13 @@ impl Container {
             State::Running(running) => running.clock.elapsed(),
             _ => Duration::ZERO,
         };
-        let again = match restart_policy(pod) {
+        let intent = std::mem::replace(&mut self.intent, Intent::Policy);
+        let again = match self.policy.as_str() {
             "Never" => false,
-            "OnFailure" => ended.exit_code != 0,
+            "OnFailure" => ended.exit_code != 0 || intent == Intent::Restart,
             _ => true,
         };
-        let replace = std::mem::take(&mut self.replace);
+        let replace = intent == Intent::Replace;
         if stopping || !(again || replace) {
             self.state = State::Ended(ended);
             return None;
@@ -176,13 +250,9 @@ impl Container {
             self.restart_backoff = Backoff::restarts();
         }
         let delay = self.restart_backoff.next();
-        let due = Some(Instant::now() + delay);
+        let due = Some(Instant::now() + paced(delay));
         if delay.is_zero() {
-            self.state = State::Waiting {
-                reason: "ContainerCreating",
-                message: None,
-                due,
-            };
+            self.state = self.waiting_to_be_made(due);
             return None;
         }
         let message = Some(format!(
@@ -280,20 +350,29 @@ impl Container {
 
     /// Its status in the API's terms.
     pub(super) fn status(&self) -> ContainerStatus {
-        let is_running = matches!(self.state, State::Running(_));
+        let (started, ready) = match &self.state {
+            State::Running(running) => (running.is_started(), running.is_ready()),
+            _ => (false, false),
+        };
         ContainerStatus {
             name: self.name.clone(),
             image: self.image.clone(),
             image_id: self.image_id.clone(),
             container_id: self.id.as_ref().map(|id| format!("orlop://{id}")),
-            ready: is_running,
-            started: Some(is_running),
+            ready: match self.kind {
+                Kind::Init => self.has_succeeded(),
+                Kind::Sidecar | Kind::App => ready,
+            },
+            started: Some(started),
             restart_count: self.restarts.try_into().unwrap_or(i32::MAX),
             state: Some(match &self.state {
                 State::Waiting {
                     reason, message, ..
                 } => status::waiting(reason, message.clone()),
-                State::Starting => status::waiting("ContainerCreating", None),
+                State::Starting => status::waiting(self.creating, None),
+                State::Running(running) if running.hook_pending => {
+                    status::waiting(self.creating, None)
+                }
                 State::Running(running) => status::running(running.since),
                 State::Ended(ended) => status::terminated(ended.clone()),
             }),

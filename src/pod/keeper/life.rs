@@ -2,44 +2,39 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ContainerStateTerminated;
+use k8s_openapi::api::core::v1::{self as api, ContainerStateTerminated};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::container::{Running, State, full_name};
+use super::container::{Intent, Kind, Running, State, full_name};
+use super::probes::Probes;
 use super::pull::Puller;
+use super::resume::never_ran;
 use super::start::{self, Start, StartError, Started};
-use super::{Event, KILL_LIMIT, Keeper, orders, rest};
-use crate::oci::signal::KILL;
+use super::{Event, KILL_LIMIT, Keeper, orders, rest, stop};
 use crate::pod::cleanup;
 use crate::pod::protocol::{FailureKind, Order};
 use crate::storage::events::EventType;
-use crate::sys::pidfd;
 
 impl Keeper {
     /// Lets a task start a container.
     pub(super) fn start(&mut self, index: usize) {
-        let Some(specification) = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.containers.get(index))
-        else {
+        let Some(specification) = self.specification(index).cloned() else {
             return;
         };
-        let specification = specification.clone();
         if self.backs_off(index) {
             return;
         }
         let references = self.references(&specification);
+        let logs = self.log_directory();
         let container = &mut self.containers[index];
         let id = start::new_id();
         container.begin(id.clone());
-        let metadata = &self.pod.metadata;
         let start = Start {
             launcher: Rc::clone(&self.launcher),
             children: self.children.clone(),
@@ -49,11 +44,7 @@ impl Keeper {
                 roots: self.home.roots.clone(),
                 secrets: Vec::new(),
             },
-            logs: self.home.roots.pod_logs(
-                metadata.namespace.as_deref().unwrap_or_default(),
-                metadata.name.as_deref().unwrap_or_default(),
-                &self.home.uid,
-            ),
+            logs,
             container: specification,
             references,
             id,
@@ -68,20 +59,29 @@ impl Keeper {
 
     /// A container runs.
     pub(super) fn started(&mut self, index: usize, started: Started) {
+        let nothing = api::Container::default();
+        let specification = self.specification(index).unwrap_or(&nothing);
+        let lifecycle = specification.lifecycle.as_ref();
+        let stop_signal = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.clone());
+        let hook_pending = lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some());
+        let probes = Probes::new(specification);
         let container = &mut self.containers[index];
         container.forget_image_failures();
         container.image_id = started.image_id;
-        container.stop_signal = started.stop_signal;
+        container.stop_signal = stop_signal.or(started.stop_signal);
         container.state = State::Running(Running {
             pidfd: started.process.pidfd(),
             since: started.since,
             clock: Instant::now(),
+            hook_pending,
+            probes,
+            ending: None,
         });
         let name = container.name.clone();
         let group = self
             .home
             .container_cgroup(container.id.as_deref().unwrap_or_default());
-        let path = format!("spec.containers{{{name}}}");
+        let (path, kind) = (container.field_path(), container.kind);
         self.happened(
             EventType::Normal,
             &path,
@@ -100,7 +100,16 @@ impl Keeper {
             let code = start::end(started.process, started.readers).await;
             let _ = events.send(Event::Ended { index, code });
         });
-        if self.turn == Some(index) && self.containers.iter().any(|container| !container.begun) {
+        if hook_pending {
+            self.post_start(index);
+        } else {
+            self.begin_probes(index);
+        }
+        if self.turn == Some(index) && kind == Kind::Init {
+            // Its turn ends with it.
+        } else if self.turn == Some(index)
+            && self.containers.iter().any(|container| !container.begun)
+        {
             let (cgroups, events) = (Rc::clone(&self.cgroups), self.events.clone());
             tokio::task::spawn_local(async move {
                 // Without a timer the turn ends at once; the start itself was right.
@@ -110,8 +119,8 @@ impl Keeper {
         } else {
             self.pass_turn(index);
         }
-        if self.stopping.is_some() {
-            self.signal_stop(index);
+        if let Some(stopping) = &self.stopping {
+            self.end_in_turn(index, stopping.left());
         }
     }
 
@@ -119,7 +128,7 @@ impl Keeper {
     pub(super) async fn start_failed(&mut self, index: usize, error: StartError) {
         self.pass_turn(index);
         let container = &mut self.containers[index];
-        let path = format!("spec.containers{{{}}}", container.name);
+        let path = container.field_path();
         match error {
             StartError::Image { reason, message } => {
                 container.image_missing(reason, message);
@@ -194,7 +203,7 @@ impl Keeper {
             0 => "Completed",
             _ => "Error",
         };
-        let ended = ContainerStateTerminated {
+        let mut ended = ContainerStateTerminated {
             container_id: container.id.as_ref().map(|id| format!("orlop://{id}")),
             exit_code,
             reason: Some(reason.to_owned()),
@@ -203,13 +212,14 @@ impl Keeper {
             finished_at: Some(Time(Timestamp::now())),
             signal: None,
         };
+        self.add_message(index, &mut ended);
         self.conclude(index, ended).await;
     }
 
     /// Clears away what is left of a start, and decides what comes next.
     async fn conclude(&mut self, index: usize, ended: ContainerStateTerminated) {
         let name = self.containers[index].name.clone();
-        let path = format!("spec.containers{{{name}}}");
+        let path = self.containers[index].field_path();
         self.clear_start(index).await;
         let stopping = self.stopping.is_some();
         let delay = self.containers[index].ended(&self.pod, ended, stopping);
@@ -257,35 +267,31 @@ impl Keeper {
         let Some(pod) = self.store.pod_by_uid(&self.home.uid)? else {
             return Ok(());
         };
-        let spec = pod.spec.clone().unwrap_or_default();
-        let grace = spec
-            .termination_grace_period_seconds
-            .unwrap_or(30)
-            .try_into()
-            .unwrap_or(0);
+        let limit = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.active_deadline_seconds);
+        self.deadline = stop::deadline(self.started, limit);
         let before = std::mem::replace(&mut self.pod, pod);
         self.refresh(&before);
+        let grace = self.grace();
         for index in 0..self.containers.len() {
-            let container = &mut self.containers[index];
-            let image = spec
-                .containers
-                .get(index)
-                .and_then(|wanted| wanted.image.clone());
+            let wanted = self.specification(index);
+            let image = wanted.and_then(|wanted| wanted.image.clone());
             let image = image.unwrap_or_default();
+            let container = &mut self.containers[index];
             if container.image == image {
                 continue;
             }
             container.image = image;
             match &container.state {
-                State::Running(running) => {
-                    container.replace = true;
-                    let pidfd = Rc::clone(&running.pidfd);
-                    tokio::task::spawn_local(async move {
-                        tokio::time::sleep(Duration::from_secs(grace)).await;
-                        // Most have ended long before.
-                        let _ = pidfd::send_signal(&*pidfd, KILL);
-                    });
-                    self.signal_stop(index);
+                // An init container that runs ends by itself.
+                State::Running(_) if container.kind == Kind::Init => {}
+                State::Running(_) => {
+                    container.intent = Intent::Replace;
+                    let name = &container.name;
+                    let message = format!("Container {name} definition changed, will be restarted");
+                    self.end(index, grace, message, false);
                 }
                 State::Waiting { .. } => container.wait_no_longer(),
                 State::Starting => {
@@ -299,21 +305,20 @@ impl Keeper {
         Ok(())
     }
 
+    /// Where the pod's logs are.
+    pub(super) fn log_directory(&self) -> PathBuf {
+        let metadata = &self.pod.metadata;
+        self.home.roots.pod_logs(
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default(),
+            &self.home.uid,
+        )
+    }
+
     /// Lets the next container have its turn, if it was this one's.
     pub(super) fn pass_turn(&mut self, index: usize) {
         if self.turn == Some(index) {
             self.turn = None;
         }
-    }
-}
-
-/// How a container ends that was stopped before it ever ran.
-pub(super) fn never_ran(name: &str) -> ContainerStateTerminated {
-    ContainerStateTerminated {
-        exit_code: 137,
-        reason: Some("ContainerStatusUnknown".to_owned()),
-        message: Some(format!("container {name} was never started")),
-        finished_at: Some(Time(Timestamp::now())),
-        ..ContainerStateTerminated::default()
     }
 }

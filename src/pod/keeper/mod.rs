@@ -7,15 +7,22 @@
 //! find: it starts by ending what is left of the former's processes.
 
 mod backoff;
+mod check;
 mod children;
 mod config;
 mod container;
+mod ending;
+mod hooks;
 mod life;
+mod message;
 mod orders;
 mod output;
+mod probes;
 mod pull;
 mod record;
 mod rest;
+mod resume;
+mod sequence;
 mod serve;
 mod setup;
 mod start;
@@ -33,17 +40,16 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::children::{Child, Children};
-use self::container::{Container, State, restart_policy};
+use self::children::Children;
+use self::container::Container;
+use self::probes::Probed;
 use self::pull::Pull;
 use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
 use self::stop::Stopping;
 use self::sweep::Sweepers;
-use super::control::Client;
 use super::home::Home;
-use super::lock::Lock;
 use super::protocol::Failure;
 use super::{cleanup, launcher};
 use crate::storage::events::EventType;
@@ -54,9 +60,6 @@ use crate::sys::{memory, node, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a keeper that finds its pod taken waits before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What the loop learns.
 enum Event {
@@ -73,6 +76,19 @@ enum Event {
     Started {
         index: usize,
         result: Result<Started, StartError>,
+    },
+    /// A hook of the start `id` of a container is over.
+    Hooked {
+        index: usize,
+        id: String,
+        which: hooks::Hook,
+        failed: bool,
+    },
+    /// A probe of the start `id` of a container has something to tell.
+    Probed {
+        index: usize,
+        id: String,
+        probed: Probed,
     },
     /// A container has had its turn.
     Rested { index: usize },
@@ -108,10 +124,15 @@ struct Keeper {
     volumes: Vec<(String, Attempt)>,
     /// The volumes whose files this keeper writes.
     written: config::Roots,
+    /// All containers, in the order in which they start.
     containers: Vec<Container>,
     /// The container whose first start is under way.
     turn: Option<usize>,
     stopping: Option<Stopping>,
+    /// When the pod's time is over.
+    deadline: Option<Instant>,
+    /// Why the pod as a whole has failed (reason and message), if it has.
+    failure: Option<(String, String)>,
     watchers: Watchers,
     recorded: Option<PodStatus>,
     /// When to try again to record a status that could not be written.
@@ -129,7 +150,7 @@ struct Keeper {
 /// event of the pod.
 pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     let home = Home::new(roots, uid);
-    let Some(lock) = take_up(&home)? else {
+    let Some(lock) = resume::take_up(&home)? else {
         return Ok(());
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
@@ -160,7 +181,7 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
         let children = Children::default();
         let launcher_process = children::launcher(&children, launcher_pid)?;
         let launcher_ended =
-            tokio::task::spawn_local(watch_launcher(launcher_process, events.clone()));
+            tokio::task::spawn_local(children::watch_launcher(launcher_process, events.clone()));
         let mut keeper = Keeper::new(
             home.clone(),
             pod,
@@ -211,24 +232,6 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     }
 }
 
-/// Takes the pod's lock, or returns `None` when another keeper has it and
-/// listens. Somebody else who has it only looks at the pod, or cleans up after
-/// it, and is waited for: nobody but this keeper may come to start the pod.
-fn take_up(home: &Home) -> Result<Option<Lock>> {
-    loop {
-        if let Some(lock) = Lock::try_take(home).context("cannot take the pod's lock")? {
-            return Ok(Some(lock));
-        }
-        if Client::connect(home)
-            .context("cannot reach the pod's other keeper")?
-            .is_some()
-        {
-            return Ok(None);
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-}
-
 /// How a keeper's work ends.
 enum End {
     /// All containers have ended for good.
@@ -237,13 +240,6 @@ enum End {
     Removed(Vec<serve::Connection>),
     /// The launcher is gone, and with it the pod's mounts.
     LauncherLost,
-}
-
-/// Tells when the launcher has ended.
-async fn watch_launcher(launcher: Child, events: mpsc::UnboundedSender<Event>) {
-    // Whatever the reason why it can't be watched: without it nothing goes on.
-    let _ = launcher.exit_code().await;
-    let _ = events.send(Event::LauncherEnded);
 }
 
 impl Keeper {
@@ -261,37 +257,33 @@ impl Keeper {
             .status
             .clone()
             .filter(|status| status.container_statuses.is_some());
-        let statuses = recorded
-            .iter()
-            .flat_map(|status| status.container_statuses.iter().flatten());
-        let mut containers: Vec<Container> = spec
-            .containers
-            .iter()
-            .map(|container| {
-                Container::new(
-                    &container.name,
-                    container.image.as_deref().unwrap_or_default(),
-                )
-            })
+        let statuses = recorded.iter().flat_map(|status| {
+            let init = status.init_container_statuses.iter().flatten();
+            init.chain(status.container_statuses.iter().flatten())
+        });
+        let mut containers: Vec<Container> = sequence::specifications(&spec)
+            .map(|(container, is_init)| Container::new(&pod, container, is_init))
             .collect();
-        let policy = restart_policy(&pod);
         for status in statuses {
             if let Some(container) = containers.iter_mut().find(|one| one.name == status.name) {
                 let attempt = home
                     .container(&status.name)
                     .join(status.restart_count.to_string());
-                container.resume(status, attempt.exists(), policy);
+                container.resume(status, attempt.exists());
             }
         }
         let volumes = spec.volumes.unwrap_or_default();
         let started = recorded
             .as_ref()
             .and_then(|status| status.start_time.clone());
+        let started = started.map_or_else(Timestamp::now, |time| time.0);
         let mut keeper = Self {
             boot: boot_id().context("cannot read the machine's boot id")?,
             cgroups: Rc::new(cgroups),
             launcher: Rc::new(launcher),
-            started: started.map_or_else(Timestamp::now, |time| time.0),
+            deadline: stop::deadline(started, spec.active_deadline_seconds),
+            failure: None,
+            started,
             host_ip: node::address(),
             sandbox: Attempt::new(),
             volumes: volumes
@@ -312,6 +304,9 @@ impl Keeper {
             pod,
             store,
         };
+        if !keeper.is_finished() {
+            keeper.containers.iter_mut().for_each(Container::repeat);
+        }
         if keeper.pod.metadata.deletion_timestamp.is_some() {
             let grace = keeper
                 .pod
@@ -338,7 +333,7 @@ impl Keeper {
             self.advance().await;
             self.record();
             if self.is_idle() {
-                if let Some(stopping) = self.stopping.take() {
+                if let Some(stopping) = self.stopping.take_if(|stopping| stopping.removed) {
                     return Ok(End::Removed(stopping.clients));
                 }
                 if self.is_over() && self.record_due.is_none() {
@@ -390,22 +385,13 @@ impl Keeper {
         }
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        if let Some(stopping) = &self.stopping {
-            return stopping.next_due();
-        }
-        if !self.sandbox.is_done() {
-            return self.sandbox.due();
-        }
-        let volumes = self.volumes.iter().filter_map(|(_, attempt)| attempt.due());
-        let containers = self.containers.iter().filter_map(Container::due);
-        volumes.chain(containers).chain(self.record_due).min()
-    }
-
     /// Does everything that can be done now.
     async fn advance(&mut self) {
+        if self.stopping.is_none() {
+            self.stop_when_over();
+        }
+        self.press();
         if self.stopping.is_some() {
-            self.press();
             return;
         }
         if !self.make_sandbox().await {
@@ -426,15 +412,11 @@ impl Keeper {
                 self.start(index);
             }
         }
-        if self.turn.is_none() {
-            let next = self
-                .containers
-                .iter()
-                .position(|container| !container.begun);
-            if let Some(index) = next {
-                self.turn = Some(index);
-                self.start(index);
-            }
+        if self.turn.is_none()
+            && let Some(index) = self.next_to_start()
+        {
+            self.turn = Some(index);
+            self.start(index);
         }
     }
 
@@ -455,6 +437,13 @@ impl Keeper {
                 index,
                 result: Err(error),
             } => self.start_failed(index, error).await,
+            Event::Hooked {
+                index,
+                id,
+                which,
+                failed,
+            } => self.hooked(index, &id, which, failed),
+            Event::Probed { index, id, probed } => self.probed(index, &id, probed),
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
             Event::Stop { grace, done } => self.stop(grace, done),
@@ -467,18 +456,6 @@ impl Keeper {
             }
             Event::LauncherEnded => {}
         }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.containers
-            .iter()
-            .all(|container| !matches!(container.state, State::Running(_) | State::Starting))
-    }
-
-    fn is_over(&self) -> bool {
-        self.containers
-            .iter()
-            .all(|container| matches!(container.state, State::Ended(_)))
     }
 
     fn launcher_lost(&mut self) {

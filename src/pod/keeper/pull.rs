@@ -267,7 +267,7 @@ impl Start {
 impl Keeper {
     /// Takes in what a start has to say about its image.
     pub(super) fn image_said(&self, index: usize, kind: EventType, reason: &str, message: String) {
-        let path = format!("spec.containers{{{}}}", self.containers[index].name);
+        let path = self.containers[index].field_path();
         self.happened(kind, &path, reason, message);
     }
 

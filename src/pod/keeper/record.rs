@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Keeper;
-use super::container::Container;
+use super::container::{Container, Kind};
 use crate::pod::status::{Facts, status};
 use crate::storage::events::{Event as Happening, EventType};
 
@@ -18,8 +18,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 impl Keeper {
     /// Writes the pod's status down when it has changed.
     pub(super) fn record(&mut self) {
+        let (proper, init): (Vec<&Container>, Vec<&Container>) = self
+            .containers
+            .iter()
+            .partition(|container| container.kind == Kind::App);
         let facts = Facts {
-            containers: self.containers.iter().map(Container::status).collect(),
+            init_containers: init.into_iter().map(Container::status).collect(),
+            containers: proper.into_iter().map(Container::status).collect(),
+            failure: self.failure.clone(),
             over: self.is_over(),
             sandbox: self.sandbox.is_done(),
             started: self.started,

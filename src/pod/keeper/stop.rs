@@ -1,91 +1,114 @@
-//! The end of a pod: every container gets its signal, some time, and SIGKILL.
+//! The end of a pod: all its containers are asked to end, the sidecars after the
+//! others and in reverse order.
 
 use std::time::{Duration, Instant};
 
-use super::container::State;
-use super::life::never_ran;
-use super::serve::Connection;
-use super::{KILL_LIMIT, Keeper};
-use crate::oci::signal::{self, KILL, TERM};
-use crate::storage::events::EventType;
-use crate::sys::pidfd;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// How long until a process that does not react to SIGKILL is killed again.
-const AGAIN: Duration = Duration::from_secs(10);
+use super::Keeper;
+use super::container::Container;
+use super::serve::Connection;
+use crate::storage::events::EventType;
+
+const LATE: &str = "DeadlineExceeded";
+const LATE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 
 /// A pod that is being stopped.
 pub(super) struct Stopping {
-    /// When patience ends.
+    /// When the grace period ends.
     deadline: Instant,
+    /// True when the pod shall be removed; else it stays, as one that is over.
+    pub(super) removed: bool,
     /// Who wants to know that the pod is gone.
     pub(super) clients: Vec<Connection>,
 }
 
 impl Stopping {
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        Some(self.deadline)
+    /// What is left of the grace period.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 
 impl Keeper {
-    /// Stops all containers and gives them `grace` to end by themselves. A
-    /// second call may only shorten the time.
+    /// Stops all containers, to remove the pod, and gives them `grace` to end by
+    /// themselves. A second call may only shorten the time.
     pub(super) fn stop(&mut self, grace: Duration, client: Option<Connection>) {
-        let deadline = Instant::now() + grace;
+        let now = || Time(Timestamp::now());
+        self.pod.metadata.deletion_timestamp.get_or_insert_with(now);
+        self.end_all(grace);
         if let Some(stopping) = &mut self.stopping {
-            stopping.deadline = stopping.deadline.min(deadline);
+            stopping.removed = true;
             stopping.clients.extend(client);
+        }
+    }
+
+    /// Stops what still runs of a pod that has nothing left to do, or whose time
+    /// is over.
+    pub(super) fn stop_when_over(&mut self) {
+        let is_late = self.deadline.is_some_and(|due| due <= Instant::now());
+        if is_late && !self.is_finished() {
+            self.failure = Some((LATE.to_owned(), LATE_MESSAGE.to_owned()));
+            self.happened(EventType::Normal, "", LATE, LATE_MESSAGE.to_owned());
+        } else if !self.is_finished() {
             return;
         }
-        let clients = client.into_iter().collect();
-        self.stopping = Some(Stopping { deadline, clients });
-        self.pod.metadata.deletion_timestamp.get_or_insert_with(|| {
-            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now())
+        self.end_all(self.grace());
+    }
+
+    fn end_all(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let stopping = self.stopping.get_or_insert(Stopping {
+            deadline,
+            removed: false,
+            clients: Vec::new(),
         });
+        stopping.deadline = stopping.deadline.min(deadline);
+        let initialized = self.is_initialized();
         for index in 0..self.containers.len() {
-            let container = &mut self.containers[index];
-            if matches!(container.state, State::Waiting { .. }) {
-                let ended = container.last.clone();
-                container.state = State::Ended(ended.unwrap_or_else(|| never_ran(&container.name)));
-            }
+            self.containers[index].give_up(initialized);
             if let Some(pull) = &self.containers[index].pull {
                 pull.give_up();
             }
-            self.signal_stop(index);
+            self.end_in_turn(index, grace);
         }
     }
 
-    /// Asks one running container to end.
-    pub(super) fn signal_stop(&self, index: usize) {
-        let container = &self.containers[index];
-        let State::Running(running) = &container.state else {
-            return;
-        };
-        let wanted = container.stop_signal.as_deref().and_then(signal::parse);
-        // One that has ended meanwhile needs no signal.
-        let _ = pidfd::send_signal(&*running.pidfd, wanted.unwrap_or(TERM));
-        let path = format!("spec.containers{{{}}}", container.name);
-        let message = format!("Stopping container {}", container.name);
-        self.happened(EventType::Normal, &path, "Killing", message);
+    /// Asks one container of a pod that is being stopped to end.
+    pub(super) fn end_in_turn(&mut self, index: usize, grace: Duration) {
+        let message = format!("Stopping container {}", self.containers[index].name);
+        self.end(index, grace, message, true);
     }
 
-    /// Kills what still runs once the time is over.
-    pub(super) fn press(&mut self) {
-        let Some(stopping) = &mut self.stopping else {
-            return;
-        };
-        if stopping.deadline > Instant::now() {
-            return;
-        }
-        stopping.deadline = Instant::now() + AGAIN;
-        for container in &self.containers {
-            if let State::Running(running) = &container.state {
-                let _ = pidfd::send_signal(&*running.pidfd, KILL);
-            }
-        }
-        debug_assert!(
-            AGAIN >= KILL_LIMIT,
-            "one round of killing ends before the next"
-        );
+    /// The time that the manifest gives containers to end.
+    pub(super) fn grace(&self) -> Duration {
+        let spec = self.pod.spec.as_ref();
+        let seconds = spec.and_then(|spec| spec.termination_grace_period_seconds);
+        Duration::from_secs(seconds.unwrap_or(30).try_into().unwrap_or(0))
     }
+
+    /// When the loop has something to do, should nothing happen before.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let endings = self.ending_due().into_iter().chain(self.record_due);
+        if self.stopping.is_some() {
+            return endings.min();
+        }
+        let endings = endings.chain(self.deadline);
+        if !self.sandbox.is_done() {
+            return endings.chain(self.sandbox.due()).min();
+        }
+        let volumes = self.volumes.iter().filter_map(|(_, attempt)| attempt.due());
+        let containers = self.containers.iter().filter_map(Container::due);
+        endings.chain(volumes).chain(containers).min()
+    }
+}
+
+/// When the time of a pod is over that was started at `started` and may be active
+/// for so many `seconds`.
+pub(super) fn deadline(started: Timestamp, seconds: Option<i64>) -> Option<Instant> {
+    let allowed = Duration::from_secs(seconds?.try_into().ok()?);
+    let passed = Timestamp::now().duration_since(started);
+    let passed = Duration::try_from(passed).unwrap_or_default();
+    Some(Instant::now() + allowed.saturating_sub(passed))
 }

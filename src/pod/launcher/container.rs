@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::Spec;
 
-use super::Started;
 use super::sandbox::Sandbox;
+use super::{Started, termination};
 use crate::oci;
 use crate::pod::home::Home;
 use crate::pod::protocol::{ContainerOrder, Failure, FailureKind, files};
@@ -53,9 +53,13 @@ fn specification(
     order: &ContainerOrder,
     rootfs: &OwnedFd,
 ) -> Result<Spec> {
-    let containers = sandbox.pod.spec.iter().flat_map(|spec| &spec.containers);
-    let container = containers
+    let pod_spec = sandbox.pod.spec.as_ref();
+    let init = pod_spec.and_then(|spec| spec.init_containers.as_ref());
+    let proper = pod_spec.map(|spec| &spec.containers);
+    let container = init
         .into_iter()
+        .chain(proper)
+        .flatten()
         .find(|container| container.name == order.name);
     let container =
         container.ok_or_else(|| anyhow!("the pod has no container {:?}", order.name))?;
@@ -105,6 +109,7 @@ fn specification(
         &place,
         rootfs.as_fd(),
     )?;
+    termination::mount(home, order, container, &mut spec)?;
     if let Some(linux) = spec.linux_mut() {
         // A group of its own for each start: the one before may still be going.
         linux.set_cgroups_path(Some(PathBuf::from(home.container_cgroup(&order.id))));

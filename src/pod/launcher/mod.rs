@@ -16,6 +16,7 @@ mod image_volume;
 mod propagation;
 mod rootfs;
 mod sandbox;
+mod termination;
 
 use std::collections::HashMap;
 use std::io;
@@ -30,7 +31,7 @@ use self::sandbox::{Sandbox, beneath};
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::sys::process::{self, Kind};
-use crate::sys::{memory, socket};
+use crate::sys::{memory, network, socket};
 use crate::volume::written::Written;
 use crate::volume::{self, Place};
 
@@ -107,6 +108,10 @@ impl Launcher {
                 Ok(())
             }
             Order::Discard(name) => self.discard(&name),
+            Order::Socket { ipv6 } => match network::tcp_socket(ipv6) {
+                Ok(socket) => return answer(&reply, &Answer::Done, &[socket.as_fd()]),
+                Err(error) => Err(Refusal::from(anyhow::Error::from(error))),
+            },
             Order::Container(order) => self.prepare(&order).and_then(|rootfs| {
                 let sandbox = self.sandbox()?;
                 work(&reply, || {

@@ -86,7 +86,8 @@ impl Sandbox {
             .then(|| process::spawn(process::Kind::Init, || process::hold_namespace()))
             .transpose()
             .context("cannot make the pod's process namespace")?;
-        let any_privileged = spec.containers.iter().any(|container| {
+        let init = spec.init_containers.iter().flatten();
+        let any_privileged = init.chain(&spec.containers).any(|container| {
             container
                 .security_context
                 .as_ref()
