@@ -40,7 +40,7 @@ fn a_pod_with_all_three_probes_starts_is_taken_out_and_is_restarted() {
     );
     let page = machine.orlop(["describe", "pod", "probes"]).ok();
     for line in [
-        "http-get http://:http/healthz delay=0s timeout=1s period=1s successThreshold=1 failureThreshold=2",
+        "http-get http://:http/healthz delay=0s timeout=5s period=1s successThreshold=1 failureThreshold=2",
         "exec [test ! -e /tmp/busy] delay=0s",
         "tcp-socket :http delay=0s",
         "Startup probe failed: dial tcp 127.0.0.1:8080: connect: connection refused",

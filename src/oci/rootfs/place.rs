@@ -16,6 +16,10 @@ use rustix::io::Errno;
 /// Links to missing directories that are followed in one path.
 const MAX_LINKS: usize = 16;
 
+/// How often a path is resolved again: a mount or a rename anywhere on the machine
+/// makes the kernel give a path with `..` up (`EAGAIN`), lest it lead outside.
+const MAX_TRIES: u32 = 1000;
+
 /// What to make of a place that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -34,6 +38,12 @@ pub(super) fn find(
 ) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra;
+    for _ in 1..MAX_TRIES {
+        match openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            found => return found,
+        }
+    }
     openat2(root, path, flags, Mode::empty(), resolve)
 }
 
