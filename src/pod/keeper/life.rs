@@ -238,7 +238,7 @@ impl Keeper {
         if let Some(id) = self.containers[index].id.clone()
             && let Err(error) = self.clear(index, &id).await
         {
-            let path = format!("spec.containers{{{name}}}");
+            let path = self.containers[index].field_path();
             let message = format!("cannot clear container {name} away: {error:#}");
             self.happened(EventType::Warning, &path, "FailedKillPod", message);
         }
