@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::Machine;
 use super::print::{self, Answer, Selection};
+use super::select::Pods;
 use crate::kube::manifest::{Source, load_into};
+use crate::kube::selector::{FieldSelector, LabelSelector};
 use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
@@ -38,6 +40,15 @@ pub struct DeleteArgs {
     /// All objects of the type in the namespace
     #[arg(long)]
     all: bool,
+    /// All objects of the type with these labels
+    #[arg(short = 'l', long, conflicts_with_all = ["all", "filenames"])]
+    selector: Option<LabelSelector>,
+    /// All objects of the type with these fields, as in status.phase=Failed
+    #[arg(long, value_name = "SELECTOR", conflicts_with_all = ["all", "filenames"])]
+    field_selector: Option<FieldSelector>,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Seconds that containers have to end; less than 0 for what the pod says
     #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "SECONDS")]
     grace_period: i64,
@@ -154,6 +165,17 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(String, String)>> 
             .collect());
     }
     let selection = Selection::parse("delete", &args.resources)?;
+    if args.selector.is_some() || args.field_selector.is_some() || (args.all && args.all_namespaces)
+    {
+        if !selection.names.is_empty() {
+            bail!("name cannot be provided when a selector is specified");
+        }
+        let wanted = Pods::new(args.selector.as_ref(), args.field_selector.as_ref())?;
+        let namespace = (!args.all_namespaces).then_some(here.as_str());
+        let pods = wanted.of(&machine.store, namespace)?.into_iter();
+        let of = |pod: Pod| Some((pod.metadata.namespace?, pod.metadata.name?));
+        return Ok(pods.filter_map(of).collect());
+    }
     if args.all {
         let pods = machine.store.pods(Some(&here))?;
         let names = pods.into_iter().filter_map(|pod| pod.metadata.name);

@@ -8,13 +8,18 @@ pub mod apply;
 pub mod delete;
 pub mod describe;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod get;
+pub mod get_watch;
 pub mod image;
 pub mod logs;
+pub mod output;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
+pub mod select;
+pub mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,6 +86,10 @@ enum Verb {
     Get(get::GetArgs),
     /// Show all about objects, with their events
     Describe(describe::DescribeArgs),
+    /// Show what happened
+    Events(events::EventsArgs),
+    /// Wait until objects are as is said
+    Wait(wait::WaitArgs),
     /// Stop and remove what manifests declare, or pods by name
     Delete(delete::DeleteArgs),
     /// Show what a container has written
@@ -132,6 +141,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Apply(args) => apply::run(args, &roots),
         Verb::Get(args) => get::run(args, &machine()?.store, Timestamp::now()),
         Verb::Describe(args) => describe::run(args, &machine()?.store, Timestamp::now()),
+        Verb::Events(args) => events::run(&args, &machine()?.store),
+        Verb::Wait(args) => wait::run(&args, &machine()?.store),
         Verb::Delete(args) => delete::run(args, &machine()?),
         Verb::Logs(args) => logs::run(&args, &machine()?),
         Verb::Exec(args) => exec::run(args, &machine()?),

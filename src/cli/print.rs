@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use k8s_openapi::api::core::v1::Pod;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::storage::store::StoreError;
@@ -152,6 +152,23 @@ pub fn say(text: fmt::Arguments) -> anyhow::Result<()> {
     }
 }
 
+/// [`say`], which also tells whether somebody still reads.
+///
+/// # Errors
+/// The same.
+pub fn say_on(text: fmt::Arguments) -> anyhow::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => {
+            result.map_err(|error| {
+                anyhow::Error::new(error).context("cannot write to standard output")
+            })?;
+            Ok(true)
+        }
+    }
+}
+
 /// Writes a line to standard error, as far as somebody reads it: there is no
 /// other place to tell about it.
 pub fn note(line: fmt::Arguments) {
@@ -165,7 +182,10 @@ pub fn error_line(error: &anyhow::Error) -> String {
         Some(StoreError::NotFound { .. }) => "NotFound",
         Some(StoreError::AlreadyExists { .. }) => "AlreadyExists",
         Some(StoreError::Conflict { .. }) => "Conflict",
-        Some(StoreError::Immutable { .. }) => return format!("The {error:#}"),
+        Some(StoreError::BadRequest { .. }) => "BadRequest",
+        Some(StoreError::Immutable { .. } | StoreError::Forbidden { .. }) => {
+            return format!("The {error:#}");
+        }
         _ => return format!("error: {error:#}"),
     };
     format!("Error from server ({reason}): {error:#}")
@@ -317,14 +337,14 @@ pub enum Format {
     Json,
 }
 
-/// One pod, or several as a `List`, written out in full with sorted keys.
+/// One object, or several as a `List`, written out in full with sorted keys.
 ///
 /// `list`: whether to write a list even of one.
 ///
 /// # Errors
 /// When an object cannot be written in that format.
-pub fn objects(pods: &[Pod], list: bool, format: Format) -> anyhow::Result<String> {
-    let mut items = pods
+pub fn objects(objects: &[impl Serialize], list: bool, format: Format) -> anyhow::Result<String> {
+    let mut items = objects
         .iter()
         .map(serde_json::to_value)
         .collect::<Result<Vec<Value>, _>>()?;
@@ -353,11 +373,15 @@ pub fn yaml(object: &Value) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string_with_options(object, options)?)
 }
 
-fn json_text(object: &Value) -> anyhow::Result<String> {
+/// JSON in kubectl's style: four spaces a level.
+///
+/// # Errors
+/// The serializer's.
+pub fn json_text(object: &Value) -> anyhow::Result<String> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    serde::Serialize::serialize(object, &mut serializer)?;
+    object.serialize(&mut serializer)?;
     text.push(b'\n');
     Ok(String::from_utf8(text)?)
 }

@@ -7,7 +7,8 @@
 //! sentence that names file, document, field and reason.
 //!
 //! The small languages that manifests are written in stand beside it:
-//! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`).
+//! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`). So do
+//! those that name and change objects: [`selector`], [`jsonpath`].
 
 mod decode;
 pub mod defaults;
@@ -15,11 +16,14 @@ pub mod duration;
 pub mod error;
 pub mod expand;
 pub mod field;
+pub mod go_duration;
+pub mod jsonpath;
 mod kinds;
 pub mod manifest;
 mod near;
 pub mod qos;
 pub mod quantity;
+pub mod selector;
 mod source;
 mod strict;
 pub mod supported;

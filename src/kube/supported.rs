@@ -105,11 +105,7 @@ pub const POD: &[Group] = &[
         accepted: "resizePolicy terminationMessagePath terminationMessagePolicy",
         refused: "envFrom lifecycle livenessProbe readinessProbe restartPolicy restartPolicyRules startupProbe \
                   volumeDevices",
-        refused_values: &[
-            ("stdin", &["true"]),
-            ("stdinOnce", &["true"]),
-            ("tty", &["true"]),
-        ],
+        ..GROUP
     },
     Group {
         kind: "EnvVar",

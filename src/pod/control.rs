@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::home::Home;
 use crate::sys::socket;
 
+/// What an attached client sends when its own standard input has ended.
+pub const END_OF_INPUT: u8 = b'e';
+
 /// What a client asks of a pod's keeper.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
@@ -30,6 +33,12 @@ pub enum Request {
     /// unless it gets a terminal. Answered with [`Reply::Started`] and
     /// [`Reply::Exited`].
     Exec(Exec),
+    /// Show what a container writes from now on, and let it be written to.
+    /// Descriptors: pipes for its stdout and its stderr; the first has
+    /// everything of a container with a terminal. Answered with
+    /// [`Reply::Attached`] and, when the container ends, [`Reply::Exited`].
+    /// The client sends the byte [`END_OF_INPUT`] when it has no more input.
+    Attach(Attach),
     /// Look at the pod's manifest in the store again: it has changed.
     Reload,
     /// Tell the pod's status now and whenever it changes, as [`Reply::Status`].
@@ -49,6 +58,15 @@ pub struct Exec {
     pub term: Option<String>,
 }
 
+/// A container to be attached to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Attach {
+    /// The container's name.
+    pub container: String,
+    /// True to get the descriptor that its input is written to.
+    pub stdin: bool,
+}
+
 impl AsFd for Client {
     /// The connection, to wait for several things at once.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -66,6 +84,20 @@ pub enum Reply {
     /// The process has ended with this code, 128 and the number of the signal
     /// when one ended it.
     Exited(i32),
+    /// The client is attached. Descriptor: where to write the container's
+    /// input, if that was asked for and it takes any; with a terminal it is its
+    /// master, which is not to be read.
+    Attached {
+        /// Which start of the container this is, from 0.
+        attempt: u32,
+        /// True when the container has a terminal.
+        terminal: bool,
+        /// Bytes that were in its log when the client was attached.
+        written: u64,
+        /// What had arrived of lines of stdout and stderr that were not in the
+        /// log yet.
+        pending: [Vec<u8>; 2],
+    },
     /// The status of the pod.
     Status(Box<PodStatus>),
     /// The request failed, for the reason in this sentence.

@@ -17,7 +17,8 @@ pub enum Order {
     Sandbox(Box<SandboxOrder>),
     /// Set the volume of this name up.
     Volume(String),
-    /// Make and start a container. Descriptors: its stdout and its stderr.
+    /// Make and start a container. Descriptors: its stdout, its stderr and, if
+    /// it has one, its stdin; none when it gets a terminal.
     Container(Box<ContainerOrder>),
     /// Run a further process in a container. Descriptors: its stdin, stdout and
     /// stderr, unless it gets a terminal.

@@ -17,3 +17,4 @@ pub mod pods;
 pub mod roots;
 pub mod schema;
 pub mod store;
+pub mod watch;

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, SeccompProfile, Tolera
 use super::pod_row::{age, as_of_boot};
 use super::print::{Answer, Page, Selection, printable};
 use crate::kube::qos::qos_class;
+use crate::kube::selector::LabelSelector;
 use crate::storage::events::RecordedEvent;
 use crate::storage::pods::StoredPod;
 use crate::storage::store::{self, Store, StoreError};
@@ -36,6 +37,9 @@ pub struct DescribeArgs {
     /// Look in all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// Only objects with these labels
+    #[arg(short = 'l', long)]
+    pub selector: Option<LabelSelector>,
     /// Whether to end with the events
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub show_events: bool,
@@ -61,11 +65,16 @@ fn answer(
     if args.all_namespaces && !selection.names.is_empty() {
         anyhow::bail!("a resource cannot be retrieved by name across all namespaces");
     }
+    if args.selector.is_some() && !selection.names.is_empty() {
+        anyhow::bail!("name cannot be provided when a selector is specified");
+    }
     let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
     let mut answer = Answer::default();
     let mut found = Vec::new();
     if selection.names.is_empty() {
+        let labels = args.selector.clone().unwrap_or_default();
         found = store.stored_pods(namespace)?;
+        found.retain(|stored| labels.matches(stored.pod.metadata.labels.as_ref()));
         if found.is_empty() {
             return Ok(Answer::nothing(namespace));
         }

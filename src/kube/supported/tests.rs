@@ -117,10 +117,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.containers[0].livenessProbe",
         ),
         (
-            container(json!({"tty": true})),
-            "spec.containers[0].tty true",
-        ),
-        (
             container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {}}}]})),
             "spec.containers[0].env[0].valueFrom.secretKeyRef",
         ),
@@ -163,9 +159,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         assert_eq!(checked(spec), Err(want));
     }
     assert_eq!(
-        checked(json!({"initContainers": [{}], "containers": [{"stdin": true}, {"lifecycle": {}}]})),
+        checked(json!({"initContainers": [{}], "containers": [{"volumeDevices": [{}]}, {"lifecycle": {}}]})),
         Err(
-            "spec.initContainers, spec.containers[0].stdin true, spec.containers[1].lifecycle are not supported \
+            "spec.initContainers, spec.containers[0].volumeDevices, spec.containers[1].lifecycle are not supported \
              by this version of orlop"
                 .to_owned()
         )
@@ -181,7 +177,7 @@ fn what_means_nothing_to_one_machine_is_accepted() {
         "initContainers": [], "hostUsers": true, "setHostnameAsFQDN": false, "runtimeClassName": null,
         "hostNetwork": true,
         "containers": [{
-            "name": "a", "stdin": false, "tty": false, "terminationMessagePath": "/dev/termination-log",
+            "name": "a", "stdin": true, "tty": true, "terminationMessagePath": "/dev/termination-log",
             "ports": [{"containerPort": 80, "hostPort": 80}],
             "volumeMounts": [{"subPath": "", "mountPropagation": "None", "recursiveReadOnly": "Disabled"}],
             "resources": {"limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}},

@@ -37,6 +37,7 @@ impl Keeper {
         let start = Start {
             launcher: Rc::clone(&self.launcher),
             children: self.children.clone(),
+            hubs: self.watchers.hubs(),
             images: self.home.roots.images(),
             logs: self.home.roots.pod_logs(
                 metadata.namespace.as_deref().unwrap_or_default(),
@@ -87,7 +88,7 @@ impl Keeper {
 
         let events = self.events.clone();
         tokio::task::spawn_local(async move {
-            let code = start::end(started.process, started.readers).await;
+            let code = start::end(started.process, started.readers, &started.hub).await;
             let _ = events.send(Event::Ended { index, code });
         });
         if self.turn == Some(index) && self.containers.iter().any(|container| !container.begun) {
