@@ -223,6 +223,20 @@ fn begin(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<Begun> {
     Ok(Begun::Stopping(keeper))
 }
 
+/// Stops a pod and removes it, and waits until it is gone.
+///
+/// # Errors
+/// What could not be removed.
+pub(super) fn remove(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<()> {
+    if let Begun::Stopping(keeper) = begin(machine, pod, grace)? {
+        finish(machine, pod, keeper)?;
+    }
+    if cleanup::has_trash(&machine.roots)? {
+        repair::start_sweeper(&machine.roots)?;
+    }
+    Ok(())
+}
+
 /// Waits until the pod is gone; what its keeper does not do is done here.
 fn finish(machine: &Machine, pod: &Pod, keeper: Option<Client>) -> Result<()> {
     if let Some(keeper) = keeper

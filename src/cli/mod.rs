@@ -5,20 +5,30 @@
 //! in ([`crate::pod::repair`]); only `version` and `doctor` touch nothing.
 
 pub mod apply;
+pub mod attach;
+mod change;
+pub mod cp;
+pub mod create;
 pub mod delete;
 pub mod describe;
 pub mod doctor;
+pub mod edit;
 pub mod events;
 pub mod exec;
 pub mod get;
 pub mod get_watch;
 pub mod image;
+pub mod label;
 pub mod logs;
 pub mod output;
+pub mod patch;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
+pub mod replace;
+pub mod run;
 pub mod select;
+mod session;
 pub mod wait;
 
 use std::path::PathBuf;
@@ -82,6 +92,18 @@ struct Places {
 enum Verb {
     /// Make what manifests declare, or change it to what they declare now
     Apply(apply::ApplyArgs),
+    /// Make what manifests declare, if it is not there
+    Create(create::CreateArgs),
+    /// Give objects the form that manifests declare
+    Replace(replace::ReplaceArgs),
+    /// Change fields of objects
+    Patch(patch::PatchArgs),
+    /// Change an object in an editor
+    Edit(edit::EditArgs),
+    /// Set labels of objects
+    Label(label::LabelArgs),
+    /// Set annotations of objects
+    Annotate(label::LabelArgs),
     /// Show objects
     Get(get::GetArgs),
     /// Show all about objects, with their events
@@ -96,6 +118,12 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Join the standard streams of a running container
+    Attach(attach::AttachArgs),
+    /// Copy files into containers and out of them
+    Cp(cp::CpArgs),
+    /// Run an image as a pod
+    Run(Box<run::RunArgs>),
     /// Import, list and remove images
     Image(image::ImageArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
@@ -139,6 +167,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let machine = || Machine::open(&roots);
     match cli.verb {
         Verb::Apply(args) => apply::run(args, &roots),
+        Verb::Create(args) => create::run(&args, &roots),
+        Verb::Replace(args) => replace::run(&args, &roots),
+        Verb::Patch(args) => patch::run(&args, &machine()?),
+        Verb::Edit(args) => edit::run(&args, &machine()?),
+        Verb::Label(args) => label::run(&args, label::Metadata::Labels, &machine()?),
+        Verb::Annotate(args) => label::run(&args, label::Metadata::Annotations, &machine()?),
         Verb::Get(args) => get::run(args, &machine()?.store, Timestamp::now()),
         Verb::Describe(args) => describe::run(args, &machine()?.store, Timestamp::now()),
         Verb::Events(args) => events::run(&args, &machine()?.store),
@@ -146,6 +180,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Delete(args) => delete::run(args, &machine()?),
         Verb::Logs(args) => logs::run(&args, &machine()?),
         Verb::Exec(args) => exec::run(args, &machine()?),
+        Verb::Attach(args) => attach::run(&args, &machine()?),
+        Verb::Cp(args) => cp::run(&args, &machine()?),
+        Verb::Run(args) => run::run(&args, &roots),
         Verb::Image(args) => {
             needs_root()?;
             roots.create()?;

@@ -171,7 +171,7 @@ fn table(columns: &[(String, Template)], objects: &[Value], headers: bool) -> Re
     for object in objects {
         let mut row = Vec::with_capacity(columns.len());
         for (_, path) in columns {
-            let values = path.values(object)?;
+            let values = path.values(object);
             let texts: Vec<String> = values.into_iter().map(jsonpath::text_of).collect();
             row.push(match texts.is_empty() {
                 true => "<none>".to_owned(),
@@ -191,7 +191,7 @@ pub fn sort_by<T>(path: &str, objects: &mut Vec<(Value, T)>) -> Result<()> {
     let path = Template::path(path)?;
     let mut keyed = Vec::with_capacity(objects.len());
     for (object, of) in objects.drain(..) {
-        let key = path.values(&object)?.first().map(|value| (*value).clone());
+        let key = path.values(&object).first().map(|value| (*value).clone());
         keyed.push((key, object, of));
     }
     keyed.sort_by(|(left, ..), (right, ..)| match (left, right) {

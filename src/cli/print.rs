@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::kube::error::Problem;
 use crate::storage::store::StoreError;
 
 /// Spaces between the columns of a table, and its narrowest column.
@@ -178,6 +179,9 @@ pub fn note(line: fmt::Arguments) {
 /// The last line of a command that failed: kubectl's words where kubectl
 /// has some, `error: …` with all causes otherwise.
 pub fn error_line(error: &anyhow::Error) -> String {
+    if let Some(Problem::Invalid { .. }) = error.downcast_ref() {
+        return format!("{error:#}");
+    }
     let reason = match error.downcast_ref::<StoreError>() {
         Some(StoreError::NotFound { .. }) => "NotFound",
         Some(StoreError::AlreadyExists { .. }) => "AlreadyExists",

@@ -141,6 +141,23 @@ fn load_from(
     }
 }
 
+/// Checks a pod that did not come from a manifest's file as one that did: strictly
+/// decoded, with the defaults filled in, supported and valid.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn checked_pod(value: &Value) -> Result<Pod, Problem> {
+    let loader = Loader {
+        namespace: None,
+        documents: Vec::new(),
+        places: HashMap::new(),
+    };
+    match route_of(value)? {
+        Route::Pod => loader.pod(value),
+        Route::List => Err(Problem::NotSet("spec")),
+    }
+}
+
 struct Loader<'n> {
     namespace: Option<&'n str>,
     documents: Vec<Document>,

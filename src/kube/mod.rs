@@ -8,7 +8,7 @@
 //!
 //! The small languages that manifests are written in stand beside it:
 //! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`). So do
-//! those that name and change objects: [`selector`], [`jsonpath`].
+//! those that name and change objects: [`selector`], [`jsonpath`], [`strategic`].
 
 mod decode;
 pub mod defaults;
@@ -25,6 +25,7 @@ pub mod qos;
 pub mod quantity;
 pub mod selector;
 mod source;
+pub mod strategic;
 mod strict;
 pub mod supported;
 pub mod validate;

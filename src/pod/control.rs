@@ -39,6 +39,9 @@ pub enum Request {
     /// [`Reply::Attached`] and, when the container ends, [`Reply::Exited`].
     /// The client sends the byte [`END_OF_INPUT`] when it has no more input.
     Attach(Attach),
+    /// Hand out the root directory of the container of this name. Answered with
+    /// [`Reply::Root`].
+    Root(String),
     /// Look at the pod's manifest in the store again: it has changed.
     Reload,
     /// Tell the pod's status now and whenever it changes, as [`Reply::Status`].
@@ -97,6 +100,13 @@ pub enum Reply {
         /// What had arrived of lines of stdout and stderr that were not in the
         /// log yet.
         pending: [Vec<u8>; 2],
+    },
+    /// The root directory of a container. Descriptor: a handle on it (`O_PATH`).
+    Root {
+        /// The user that the container's own process runs as.
+        uid: u32,
+        /// Its group.
+        gid: u32,
     },
     /// The status of the pod.
     Status(Box<PodStatus>),

@@ -12,6 +12,7 @@
 //! - [`events`] keeps what happened to an object for an hour.
 
 pub mod apply;
+pub mod change;
 pub mod events;
 pub mod pods;
 pub mod roots;

@@ -72,7 +72,7 @@ fn pods_are_chosen_by_labels_and_fields_and_shown_in_columns() {
             "-o",
             "custom-columns=WHO:.metadata.name,CODE:.status.containerStatuses[*].state.terminated.exitCode"
         ]),
-        "WHO    CODE\na      <none>\nb      0\nc      3\n"
+        "WHO   CODE\na     <none>\nb     0\nc     3\n"
     );
     let range =
         "jsonpath={range .items[?(@.status.phase==\"Failed\")]}{.metadata.name}{\"\\n\"}{end}";

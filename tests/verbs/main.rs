@@ -6,5 +6,8 @@ mod common;
 #[expect(dead_code, reason = "the tests of pods use all of it")]
 mod support;
 
+mod attach;
+mod change;
 mod get;
 mod logs;
+mod terminal;

@@ -146,19 +146,16 @@ impl Template {
         Ok(output)
     }
 
-    /// All values that the first path of the template finds.
-    ///
-    /// # Errors
-    /// [`JsonPathError::Bounds`].
-    pub fn values<'v>(&self, object: &'v Value) -> Result<Vec<&'v Value>, JsonPathError> {
+    /// All values that the first path of the template finds; none where an index is
+    /// beyond the end of a list.
+    #[must_use]
+    pub fn values<'v>(&self, object: &'v Value) -> Vec<&'v Value> {
         let steps = self.nodes.iter().find_map(|node| match node {
             Node::Path(steps) => Some(steps),
             _ => None,
         });
-        match steps {
-            Some(steps) => self.find(steps, object, object),
-            None => Ok(Vec::new()),
-        }
+        let found = steps.map(|steps| self.find(steps, object, object));
+        found.and_then(Result::ok).unwrap_or_default()
     }
 
     fn fill(

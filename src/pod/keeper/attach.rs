@@ -16,6 +16,8 @@ use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
@@ -39,6 +41,8 @@ pub(super) struct Hub {
     streams: [RefCell<Entries>; 2],
     clients: RefCell<Vec<Rc<Client>>>,
     exit_code: watch::Sender<Option<i32>>,
+    /// The container's own process, by number and by descriptor.
+    process: RefCell<Option<(i32, Rc<OwnedFd>)>>,
 }
 
 /// The pipes of one attached client.
@@ -60,12 +64,46 @@ impl Hub {
             streams: [Stream::Stdout, Stream::Stderr].map(|one| RefCell::new(Entries::new(one))),
             clients: RefCell::default(),
             exit_code: watch::Sender::default(),
+            process: RefCell::default(),
         }
     }
 
     /// Says where the container's input is written to.
     pub(super) fn set_stdin(&self, stdin: OwnedFd) {
         *self.stdin.borrow_mut() = Some(stdin);
+    }
+
+    /// Says which process the container is.
+    pub(super) fn set_process(&self, pid: i32, pidfd: Rc<OwnedFd>) {
+        *self.process.borrow_mut() = Some((pid, pidfd));
+    }
+
+    /// The container's root directory, and who its process is.
+    ///
+    /// # Errors
+    /// That it has ended, or what open(2) says.
+    pub(super) fn root(&self) -> Result<(Reply, OwnedFd)> {
+        let process = self.process.borrow();
+        let (pid, pidfd) = process.as_ref().context("the container is not running")?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty());
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        // While it has not ended, its number is nobody else's.
+        let mut interest = [PollFd::new(&**pidfd, PollFlags::IN)];
+        if poll(&mut interest, Some(&Timespec::default()))? > 0 {
+            bail!("the container has ended");
+        }
+        let root = root.context("cannot open the container's root directory")?;
+        let status = status.context("cannot read who the container's process is")?;
+        // Real, effective, saved and file system id.
+        let id = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line?.split_whitespace().nth(3)?.parse().ok()
+        };
+        let (uid, gid) = id("Uid:")
+            .zip(id("Gid:"))
+            .context("the process's status does not say who it is")?;
+        Ok((Reply::Root { uid, gid }, root))
     }
 
     /// Takes in what arrived on one of the two streams.

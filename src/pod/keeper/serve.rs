@@ -150,6 +150,13 @@ impl Service {
                 Ok(())
             }
             Request::Watch => self.watch(&connection).await,
+            Request::Root(container) => {
+                match attach::find(&self.hubs, &container).and_then(|hub| hub.root()) {
+                    Ok((reply, root)) => connection.reply(&reply, &[root])?,
+                    Err(error) => connection.reply(&Reply::Failed(format!("{error:#}")), &[])?,
+                }
+                Ok(())
+            }
             Request::Attach(request) => self.attach(&connection, &request, descriptors).await,
             Request::Exec(exec) => match self.exec(&connection, exec, descriptors).await {
                 Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),

@@ -115,6 +115,7 @@ impl Start {
                 }));
             }
         }
+        output.hub.set_process(pid, process.pidfd());
         let mut hubs = self.hubs.borrow_mut();
         hubs.insert(self.container.name.clone(), Rc::downgrade(&output.hub));
         Ok(Started {
