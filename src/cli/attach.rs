@@ -102,7 +102,10 @@ pub fn run(args: &AttachArgs, machine: &Machine) -> Result<ExitCode> {
     if let Awaited::Ended = wait_until_running(machine, &pod, &chosen, deadline)? {
         bail!("container {chosen:?} is not running");
     }
-    let end = attach(machine, &wish, signals.as_ref())?;
+    let end = match attach(machine, &wish, signals.as_ref())? {
+        Attached::Over(end) => end,
+        Attached::NotRunning(reason) => bail!("{reason}"),
+    };
     if wish.tty && wish.stdin && !wish.quiet {
         print::note(format_args!(
             "Session ended, resume using 'orlop attach {name} -c {chosen} -i -t' command when the pod is running"
@@ -196,13 +199,27 @@ fn has_run(status: &ContainerStatus) -> bool {
         .is_some_and(|last| last.terminated.is_some())
 }
 
+/// What came of attaching.
+pub(super) enum Attached {
+    /// A session, which is over.
+    Over(End),
+    /// Nothing, for this reason.
+    NotRunning(String),
+}
+
 /// Attaches to a running container.
 ///
 /// # Errors
-/// That it does not run, or that the terminal cannot be used.
-pub(super) fn attach(machine: &Machine, wish: &Wish, signals: Option<&Signals>) -> Result<End> {
+/// That the terminal cannot be used, or that the pod does not run.
+pub(super) fn attach(
+    machine: &Machine,
+    wish: &Wish,
+    signals: Option<&Signals>,
+) -> Result<Attached> {
     let home = machine.home(wish.pod);
-    let keeper = Client::connect(&home)?.context("the pod does not run: try again")?;
+    let Some(keeper) = Client::connect(&home)? else {
+        return Ok(Attached::NotRunning("the pod does not run".to_owned()));
+    };
     let (from_stdout, stdout) = roomy_pipe()?;
     let (from_stderr, stderr) = roomy_pipe()?;
     let request = Request::Attach(Attach {
@@ -221,7 +238,7 @@ pub(super) fn attach(machine: &Machine, wish: &Wish, signals: Option<&Signals>) 
             },
             mut given,
         )) => (attempt, written, pending, given.pop()),
-        Some((Reply::Failed(reason), _)) => bail!("{reason}"),
+        Some((Reply::Failed(reason), _)) => return Ok(Attached::NotRunning(reason)),
         _ => bail!("the pod's keeper ended before the container was attached"),
     };
     if !wish.quiet && wish.tty {
@@ -251,7 +268,7 @@ pub(super) fn attach(machine: &Machine, wish: &Wish, signals: Option<&Signals>) 
         detach: wish.detach.clone(),
         tell_end: true,
     };
-    session.run(&keeper, signals)
+    session.run(&keeper, signals).map(Attached::Over)
 }
 
 fn roomy_pipe() -> Result<(OwnedFd, OwnedFd)> {

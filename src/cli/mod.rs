@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod attach;
 mod change;
+pub mod completion;
 pub mod cp;
 pub mod create;
 pub mod delete;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -130,6 +131,11 @@ enum Verb {
     Reconcile,
     /// Tell what this machine has and lacks, and what to do about it
     Doctor,
+    /// Print the script that completes command lines in a shell
+    Completion(completion::CompletionArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man(completion::ManArgs),
     /// Tell which orlop this is
     Version,
 }
@@ -190,6 +196,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Reconcile => reconcile::run(&roots),
         Verb::Doctor => doctor::run(&roots),
+        Verb::Completion(args) => completion::run(&args, &mut Cli::command()),
+        Verb::Man(args) => completion::man(&args, Cli::command()),
         Verb::Version => {
             print::say(format_args!("orlop {}\n", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::attach::{self, Awaited, Wish};
+use super::attach::{self, Attached, Awaited, Wish};
 use super::create::DryRun;
 use super::exec::signalled;
 use super::output::{self, Output};
@@ -21,7 +21,6 @@ use crate::sys::terminal::Signals;
 
 /// `orlop run` on the command line.
 #[derive(Args, Debug)]
-#[command(trailing_var_arg = true)]
 pub struct RunArgs {
     /// Name of the pod and of its container
     #[arg(value_name = "NAME")]
@@ -193,19 +192,26 @@ fn accompany(
         detach,
         replay: true,
     };
-    let end = match attach::wait_until_running(machine, pod, &container.name, deadline)? {
-        Awaited::Running => attach::attach(machine, &wish, Some(signals)),
-        Awaited::Ended => Err(anyhow::anyhow!("the container has ended")),
-    };
-    match end {
-        Ok(End::Exited(_)) => {}
-        Ok(End::Detached) => return Ok(Outcome::Left),
-        Ok(End::Signal(number)) => return Ok(Outcome::Signal(number)),
-        // It was too quick to be attached to; all that it said is in its log.
-        Err(error) => match attach::wait_until_running(machine, pod, &container.name, deadline)? {
-            Awaited::Ended => attach::print_log(machine, pod, &container.name, None, u64::MAX)?,
-            Awaited::Running => return Err(error),
-        },
+    loop {
+        // Before the look at what is there, so that no change falls in between.
+        let changes = machine.store.changes()?;
+        if let Awaited::Ended = attach::wait_until_running(machine, pod, &container.name, deadline)?
+        {
+            // It was too quick to be attached to; all that it said is in its log.
+            attach::print_log(machine, pod, &container.name, None, u64::MAX)?;
+            break;
+        }
+        match attach::attach(machine, &wish, Some(signals))? {
+            Attached::Over(End::Exited(_)) => break,
+            Attached::Over(End::Detached) => return Ok(Outcome::Left),
+            Attached::Over(End::Signal(number)) => return Ok(Outcome::Signal(number)),
+            // It ended a moment ago, which will be recorded.
+            Attached::NotRunning(reason) => {
+                if !changes.wait(Some(deadline))? {
+                    bail!("{reason}");
+                }
+            }
+        }
     }
     if args.restart == Restart::Always || args.leave_stdin_open {
         return Ok(Outcome::Left);

@@ -11,7 +11,7 @@ use crate::common::Machine;
 use crate::support::{container, is_over, pod, status, until, with};
 use crate::terminal::Terminal;
 
-const SHELL: &str = "stty -echo; echo tty $(stty size); trap 'echo interrupted' INT; \
+const SHELL: &str = "stty -echo; echo on $(tty); trap 'echo interrupted' INT; \
                      while read line; do eval \"$line\"; done";
 
 #[test]
@@ -23,7 +23,7 @@ fn a_container_with_a_terminal_is_attached_to_and_left_again() {
     ));
     // What the terminal shows is logged as the runtime interface has it.
     until(&machine, &["logs", "web"], |text| {
-        text.starts_with("tty 0 0")
+        text.starts_with("on /dev/pts/0")
     });
 
     let mut user = Terminal::new(33, 111);
@@ -313,6 +313,7 @@ fn a_shell_is_run_in_the_users_terminal_and_removed_afterwards() {
     let words = [
         "run",
         "sh",
+        "--overrides={\"spec\":{\"terminationGracePeriodSeconds\":1}}",
         "--rm",
         "-it",
         "--image=busybox",

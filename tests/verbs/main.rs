@@ -8,6 +8,8 @@ mod support;
 
 mod attach;
 mod change;
+mod completion;
+mod cp;
 mod get;
 mod logs;
 mod terminal;
