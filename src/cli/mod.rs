@@ -46,6 +46,9 @@ use crate::pod::repair::{self, Scope};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, StoreError};
 
+/// The annotation that says which container is meant when none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// Runs pods on this machine, and owns their volumes from mount to clean-up.
 #[derive(Debug, Parser)]
 #[command(name = "orlop", version, disable_help_subcommand = true)]
@@ -267,7 +270,8 @@ fn pod_name(typed: &str) -> Result<&str> {
     }
 }
 
-/// The container that a command means: the one it names, or the pod's first.
+/// The container that a command means: the one it names, or the pod's own
+/// choice, or its first.
 fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
     let names: Vec<&str> = pod
         .spec
@@ -282,6 +286,11 @@ fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
             anyhow::bail!("container {wanted} is not valid for pod {pod_name}")
         }
         None => {
+            let annotations = pod.metadata.annotations.as_ref();
+            let preferred = annotations.and_then(|map| map.get(DEFAULT_CONTAINER));
+            if let Some(preferred) = preferred.filter(|name| names.contains(&name.as_str())) {
+                return Ok(preferred.clone());
+            }
             let first = names.first().context("the pod has no containers")?;
             if names.len() > 1 {
                 print::note(format_args!(

@@ -7,6 +7,7 @@
 //! ([`super::log_files`]).
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -31,6 +32,13 @@ impl Stream {
             Self::Stderr => "stderr",
         }
     }
+}
+
+/// The file to which the entries of one start are written; what was rotated out
+/// of it has other names.
+#[must_use]
+pub fn file(directory: &Path, container: &str, attempt: u32) -> PathBuf {
+    directory.join(container).join(format!("{attempt}.log"))
 }
 
 /// Turns the bytes of one stream into entries.

@@ -88,6 +88,14 @@ fn all_containers_and_all_pods_with_a_label() {
         .orlop(["logs", "-l", "app=shop,one!=b", "-c", "x"])
         .ok();
     assert_eq!(ten.lines().count(), 10);
+    // A pod may say itself which container is meant.
+    let choice = "kubectl.kubernetes.io/default-container=y";
+    machine.orlop(["annotate", "pod", "a", choice]).ok();
+    let chosen = machine.orlop(["logs", "a"]);
+    assert_eq!(
+        (chosen.stdout.as_str(), chosen.stderr.as_str()),
+        ("ay\n", "")
+    );
     let none = machine.orlop(["logs", "-l", "app=none"]);
     assert_eq!(none.stderr, "No resources found in default namespace.\n");
     let many = [
@@ -186,6 +194,7 @@ fn a_log_is_rotated_and_nothing_of_it_is_lost_or_doubled() {
         .roots
         .pod_logs("default", "web", &machine.uid("web"));
     let names = crate::common::entries(&logs.join("c"));
+    assert!(orlop::pod::logs::file(&logs, "c", 0).exists());
     assert!(names.contains(&"0.log".to_owned()), "{names:?}");
     assert!(names.len() > 1 && names.len() <= 5, "{names:?}");
     let rotated = names
