@@ -226,7 +226,14 @@ pub(super) fn attach(
         container: wish.container.name.clone(),
         stdin: wish.stdin,
     });
-    keeper.send(&request, &[stdout.as_fd(), stderr.as_fd()])?;
+    // With its last container the keeper ends.
+    let ended = || "the pod's keeper ended before the container was attached".to_owned();
+    match keeper.send(&request, &[stdout.as_fd(), stderr.as_fd()]) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return Ok(Attached::NotRunning(ended()));
+        }
+        sent => sent?,
+    }
     drop((stdout, stderr));
     let (attempt, written, pending, input) = match keeper.receive()? {
         Some((
@@ -239,7 +246,7 @@ pub(super) fn attach(
             mut given,
         )) => (attempt, written, pending, given.pop()),
         Some((Reply::Failed(reason), _)) => return Ok(Attached::NotRunning(reason)),
-        _ => bail!("the pod's keeper ended before the container was attached"),
+        _ => return Ok(Attached::NotRunning(ended())),
     };
     if !wish.quiet && wish.tty {
         print::note(format_args!(

@@ -23,7 +23,7 @@ fn apply_with_small_logs(machine: &Machine, manifest: &str, size: u32) {
 #[test]
 fn lines_are_chosen_by_number_time_and_bytes() {
     let machine = Machine::new();
-    let script = "echo one; echo two; sleep 3; echo three; printf four";
+    let script = "echo one; echo two; sleep 1; echo three; printf four";
     let spec = json!({"restartPolicy": "Never", "containers": [container("c", script)]});
     machine.run_pod(&pod(&spec));
     machine.wait_for("web", is_over);
@@ -49,8 +49,7 @@ fn lines_are_chosen_by_number_time_and_bytes() {
     let third: jiff::Timestamp = lines[2].0.parse().expect("a time");
     assert_eq!(logs(&["--since-time", &third.to_string()]), "three\nfour");
     assert_eq!(logs(&["--since", "1h"]), "one\ntwo\nthree\nfour");
-    let ago = jiff::Timestamp::now().duration_since(third).as_secs() + 1;
-    assert_eq!(logs(&["--since", &format!("{ago}s")]), "three\nfour");
+    assert_eq!(logs(&["--since", "1ms"]), "");
     assert_eq!(logs(&["--prefix", "--tail=1"]), "[pod/web/c] four");
 
     let refused = machine.orlop(["logs", "web", "--since", "soon"]).refused();
