@@ -9,9 +9,11 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::print::{self, Answer, Selection};
+use super::select::Wanted;
 use super::{Machine, remind};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::{Document, Object, Source, load_into};
+use crate::kube::selector::{FieldSelector, LabelSelector};
 use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
@@ -39,6 +41,15 @@ pub struct DeleteArgs {
     /// All objects of the type in the namespace
     #[arg(long)]
     all: bool,
+    /// All objects of the type with these labels
+    #[arg(short = 'l', long, conflicts_with_all = ["all", "filenames"])]
+    selector: Option<LabelSelector>,
+    /// All objects of the type with these fields, as in status.phase=Failed
+    #[arg(long, value_name = "SELECTOR", conflicts_with_all = ["all", "filenames"])]
+    field_selector: Option<FieldSelector>,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Seconds that containers have to end; less than 0 for what the pod says
     #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "SECONDS")]
     grace_period: i64,
@@ -170,25 +181,29 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(Kind, String, Stri
         return Ok(documents.into_iter().map(identity).collect());
     }
     let selections = Selection::parse_all("delete", &args.resources)?;
+    let selects = args.selector.is_some() || args.field_selector.is_some();
     let mut seen = BTreeSet::new();
     let mut named = Vec::new();
     for selection in selections {
         let kind = selection.resource.kind();
-        let names = match args.all {
-            true => machine
-                .store
-                .list(kind, Some(&here))?
-                .iter()
-                .map(|object| object.name().to_owned())
-                .collect(),
-            false if selection.names.is_empty() => {
-                bail!("resource(s) were provided, but no name was specified")
+        let found: Vec<_> = if selects || args.all {
+            if selects && !selection.names.is_empty() {
+                bail!("name cannot be provided when a selector is specified");
             }
-            false => selection.names,
+            let wanted = Wanted::new(kind, args.selector.as_ref(), args.field_selector.as_ref())?;
+            let namespace = (!args.all_namespaces).then_some(here.as_str());
+            let found = wanted.of(&machine.store, kind, namespace)?;
+            let place = |object: &Object| (object.namespace().to_owned(), object.name().to_owned());
+            found.iter().map(place).collect()
+        } else if selection.names.is_empty() {
+            bail!("resource(s) were provided, but no name was specified")
+        } else {
+            let names = selection.names.into_iter();
+            names.map(|name| (here.clone(), name)).collect()
         };
-        for name in names {
-            if seen.insert((kind, name.clone())) {
-                named.push((kind, here.clone(), name));
+        for (namespace, name) in found {
+            if seen.insert((kind, namespace.clone(), name.clone())) {
+                named.push((kind, namespace, name));
             }
         }
     }
@@ -224,6 +239,20 @@ fn begin(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<Begun> {
         }
     }
     Ok(Begun::Stopping(keeper))
+}
+
+/// Stops a pod and removes it, and waits until it is gone.
+///
+/// # Errors
+/// What could not be removed.
+pub(super) fn remove(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result<()> {
+    if let Begun::Stopping(keeper) = begin(machine, pod, grace)? {
+        finish(machine, pod, keeper)?;
+    }
+    if cleanup::has_trash(&machine.roots)? {
+        repair::start_sweeper(&machine.roots)?;
+    }
+    Ok(())
 }
 
 /// Waits until the pod is gone; what its keeper does not do is done here.

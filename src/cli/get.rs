@@ -1,16 +1,21 @@
 //! `orlop get`: what there is.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
 use super::config_row;
+use super::output::{self, Output};
 use super::pod_row::{as_of_boot, pod_row};
-use super::print::{self, Answer, Format, Resource, Selection};
+use super::print::{self, Answer, Resource, Selection};
+use super::select::Wanted;
+use super::{events, get_watch};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::Object;
+use crate::kube::selector::{FieldSelector, LabelSelector};
 use crate::storage::store::{self, Store};
 
 /// `orlop get` on the command line.
@@ -25,8 +30,9 @@ pub struct GetArgs {
     /// Look in all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// What to print instead of the short table
-    #[arg(short, long, value_enum)]
+    /// What to print instead of the short table: wide, yaml, json, name, jsonpath=TEMPLATE,
+    /// custom-columns=HEADER:PATH,… (the last two also from a file: jsonpath-file=, custom-columns-file=)
+    #[arg(short, long, value_name = "FORM")]
     pub output: Option<Output>,
     /// Leave the table's header out
     #[arg(long)]
@@ -34,86 +40,116 @@ pub struct GetArgs {
     /// A name that is not there is no error
     #[arg(long)]
     pub ignore_not_found: bool,
+    /// Only objects with these labels, as in app=web,tier in (a,b),!old
+    #[arg(short = 'l', long)]
+    pub selector: Option<LabelSelector>,
+    /// Only objects with these fields, as in status.phase!=Running
+    #[arg(long, value_name = "SELECTOR")]
+    pub field_selector: Option<FieldSelector>,
+    /// Show all labels in the last column
+    #[arg(long)]
+    pub show_labels: bool,
+    /// Show these labels in columns of their own
+    #[arg(short = 'L', long, value_name = "LABELS", value_delimiter = ',')]
+    pub label_columns: Vec<String>,
+    /// Sort by what stands at a path, as in .metadata.creationTimestamp
+    #[arg(long, value_name = "PATH")]
+    pub sort_by: Option<String>,
+    /// Go on and show what changes
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Show what changes, but not what there is
+    #[arg(long)]
+    pub watch_only: bool,
 }
 
-/// The forms that `orlop get` can print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// More columns
-    Wide,
-    /// The objects in full, as YAML
-    Yaml,
-    /// The objects in full, as JSON
-    Json,
-    /// TYPE/NAME, one a line
-    Name,
-}
-
-/// Prints what is asked for, as it is at the time `now`.
+/// Prints what is asked for, as it is at the time `now`, and with `--watch` what
+/// changes after it.
 ///
 /// # Errors
 /// An unknown type, contradictory arguments, an unreadable store. A name
 /// that is not there is told on standard error, after what is there has been printed.
 pub fn run(args: GetArgs, store: &Store, now: Timestamp) -> anyhow::Result<ExitCode> {
+    if events::is_meant(&args.resources) {
+        return events::get(&args, store);
+    }
+    if args.watch || args.watch_only {
+        return get_watch::run(&args, store);
+    }
     answer(&args, store, now, &store::boot_id()?)?.say()
 }
 
 fn answer(args: &GetArgs, store: &Store, now: Timestamp, boot_id: &str) -> anyhow::Result<Answer> {
     let selections = Selection::parse_all("get", &args.resources)?;
     let is_named = selections.iter().any(|one| !one.names.is_empty());
-    if args.all_namespaces && is_named {
-        anyhow::bail!("a resource cannot be retrieved by name across all namespaces");
-    }
-    let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
     let mut answer = Answer::default();
     let mut found = Vec::with_capacity(selections.len());
     for selection in &selections {
-        let objects = match selection.names.as_slice() {
-            [] => list(store, selection.resource.kind(), namespace, boot_id)?,
-            names => named(
-                args,
-                store,
-                selection.resource.kind(),
-                names,
-                boot_id,
-                &mut answer,
-            )?,
-        };
+        let objects = objects(args, store, boot_id, selection, &mut answer)?;
         found.push((selection.resource, objects));
     }
-
     let is_empty = found.iter().all(|(_, objects)| objects.is_empty());
     let is_list = !matches!(selections.as_slice(), [one] if one.names.len() == 1);
+    if let Some(output) = &args.output
+        && (is_list || !is_empty)
+    {
+        let all = found.iter().flat_map(|(_, objects)| objects);
+        let values = all.map(Object::to_value).collect::<Result<Vec<_>, _>>()?;
+        if let Some(text) = output::render(output, &values, is_list, !args.no_headers)? {
+            answer.out = text;
+            return Ok(answer);
+        }
+    }
+    if is_empty {
+        let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
+        return Ok(match is_named || args.ignore_not_found {
+            true => answer,
+            false => Answer::nothing(namespace),
+        });
+    }
     let several = selections.len() > 1;
-    answer.out = match args.output {
-        Some(output @ (Output::Yaml | Output::Json)) if is_list || !is_empty => {
-            let values = found.iter().flat_map(|(_, objects)| objects);
-            let values = values
-                .map(Object::to_value)
-                .collect::<Result<Vec<_>, _>>()?;
-            let format = match output {
-                Output::Yaml => Format::Yaml,
-                _ => Format::Json,
-            };
-            print::objects(&values, is_list, format)?
-        }
-        Some(Output::Name) => {
-            let objects = found.iter().flat_map(|(_, objects)| objects);
-            let name =
-                |object: &Object| format!("{}/{}\n", object.kind().singular(), object.name());
-            objects.map(name).collect()
-        }
-        _ if is_empty && !is_named => return Ok(Answer::nothing(namespace)),
-        _ => {
-            let tables = found.iter().filter(|(_, objects)| !objects.is_empty());
-            let tables = tables.map(|(resource, objects)| {
-                let prefixed = several || *resource == Resource::All;
-                kind_table(args, resource.kind(), prefixed, objects, now)
-            });
-            tables.collect::<Vec<_>>().join("\n")
-        }
-    };
+    let tables = found.iter().filter(|(_, objects)| !objects.is_empty());
+    let tables = tables.map(|(resource, objects)| {
+        let prefixed = several || *resource == Resource::All;
+        table(args, resource.kind(), prefixed, objects, now)
+    });
+    answer.out = tables.collect::<Vec<_>>().join("\n");
     Ok(answer)
+}
+
+/// The objects of one selection, in the order that is asked for; names that are
+/// not there are told in `answer`.
+pub(super) fn objects(
+    args: &GetArgs,
+    store: &Store,
+    boot_id: &str,
+    selection: &Selection,
+    answer: &mut Answer,
+) -> anyhow::Result<Vec<Object>> {
+    let kind = selection.resource.kind();
+    let wanted = Wanted::new(kind, args.selector.as_ref(), args.field_selector.as_ref())?;
+    if !selection.names.is_empty() {
+        if args.all_namespaces {
+            anyhow::bail!("a resource cannot be retrieved by name across all namespaces");
+        }
+        if args.selector.is_some() || args.field_selector.is_some() {
+            anyhow::bail!("name cannot be provided when a selector is specified");
+        }
+    }
+    let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
+    let mut found = match selection.names.as_slice() {
+        [] => wanted.of(store, kind, namespace)?,
+        names => named(args, store, kind, names, boot_id, answer)?,
+    };
+    if let Some(path) = &args.sort_by {
+        let mut keyed = Vec::with_capacity(found.len());
+        for object in found {
+            keyed.push((object.to_value()?, object));
+        }
+        output::sort_by(path, &mut keyed)?;
+        found = keyed.into_iter().map(|(_, object)| object).collect();
+    }
+    Ok(found)
 }
 
 /// All objects of a kind; pods as they are in this boot.
@@ -157,64 +193,90 @@ fn named(
 }
 
 /// The table of one kind. `prefixed`: with the kind before each name.
-fn kind_table(
+pub(super) fn table(
     args: &GetArgs,
     kind: Kind,
     prefixed: bool,
     objects: &[Object],
     now: Timestamp,
 ) -> String {
-    let prefix = match prefixed {
-        true => format!("{}/", kind.singular()),
-        false => String::new(),
-    };
-    if kind != Kind::Pod {
-        return config_row::table(args, kind, &prefix, objects, now);
-    }
-    let pods = objects.iter().filter_map(|object| match object {
-        Object::Pod(pod) => Some(pod.as_ref()),
-        _ => None,
-    });
-    table(args, &prefix, pods, now)
-}
-
-fn table<'p>(
-    args: &GetArgs,
-    prefix: &str,
-    pods: impl Iterator<Item = &'p Pod>,
-    now: Timestamp,
-) -> String {
     let mut header = Vec::new();
     if args.all_namespaces {
         header.push("NAMESPACE");
     }
-    header.extend(["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
-    let wide = args.output == Some(Output::Wide);
-    if wide {
+    header.extend(match kind {
+        Kind::Pod => pod_header(args),
+        kind => config_row::header(kind),
+    });
+    let own_columns: Vec<String> = args
+        .label_columns
+        .iter()
+        .map(|key| header_of(key))
+        .collect();
+    header.extend(own_columns.iter().map(String::as_str));
+    if args.show_labels {
+        header.push("LABELS");
+    }
+    let prefix = match prefixed {
+        true => format!("{}/", kind.singular()),
+        false => String::new(),
+    };
+    let row = |object: &Object| {
+        let mut row = Vec::new();
+        if args.all_namespaces {
+            row.push(object.namespace().to_owned());
+        }
+        row.push(format!("{prefix}{}", object.name()));
+        match object {
+            Object::Pod(pod) => row.extend(pod_columns(args, pod, now)),
+            object => row.extend(config_row::columns(object, now)),
+        }
+        let labels = object.metadata().labels.as_ref();
+        row.extend(args.label_columns.iter().map(|key| {
+            let value = labels.and_then(|labels| labels.get(key));
+            value.cloned().unwrap_or_default()
+        }));
+        if args.show_labels {
+            row.push(label_list(labels));
+        }
+        row
+    };
+    let rows: Vec<Vec<String>> = objects.iter().map(row).collect();
+    print::table((!args.no_headers).then_some(&header), &rows)
+}
+
+fn pod_header(args: &GetArgs) -> Vec<&'static str> {
+    let mut header = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
+    if args.output == Some(Output::Wide) {
         header.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
     }
-    let rows: Vec<Vec<String>> = pods
-        .map(|pod| {
-            let columns = pod_row(pod, now);
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            let mut row = Vec::new();
-            if args.all_namespaces {
-                row.extend(pod.metadata.namespace.clone());
-            }
-            row.extend([
-                format!("{prefix}{name}"),
-                columns.ready,
-                columns.status,
-                columns.restarts,
-                columns.age,
-            ]);
-            if wide {
-                row.extend(wide_columns(pod));
-            }
-            row
-        })
+    header
+}
+
+/// What stands behind a pod's name.
+fn pod_columns(args: &GetArgs, pod: &Pod, now: Timestamp) -> Vec<String> {
+    let columns = pod_row(pod, now);
+    let mut row = vec![columns.ready, columns.status, columns.restarts, columns.age];
+    if args.output == Some(Output::Wide) {
+        row.extend(wide_columns(pod));
+    }
+    row
+}
+
+/// The header of a label's column: the last part of its key.
+fn header_of(key: &str) -> String {
+    key.rsplit('/').next().unwrap_or(key).to_uppercase()
+}
+
+fn label_list(labels: Option<&BTreeMap<String, String>>) -> String {
+    let labels = labels.into_iter().flatten();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    print::table((!args.no_headers).then_some(&header), &rows)
+    match labels.is_empty() {
+        true => "<none>".to_owned(),
+        false => labels.join(","),
+    }
 }
 
 fn wide_columns(pod: &Pod) -> [String; 4] {

@@ -5,36 +5,57 @@
 //! in ([`crate::pod::repair`]); only `version` and `doctor` touch nothing.
 
 pub mod apply;
+pub mod attach;
+mod change;
+pub mod completion;
 mod config_row;
+pub mod cp;
+pub mod create;
 pub mod delete;
 pub mod describe;
 pub mod df;
 pub mod doctor;
+pub mod edit;
+pub mod events;
 pub mod exec;
 pub mod get;
+pub mod get_watch;
 pub mod image;
 mod image_pull;
+pub mod label;
 pub mod logs;
+pub mod output;
+pub mod patch;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
 mod remind;
+pub mod replace;
+pub mod run;
+pub mod select;
+mod session;
 pub mod tree;
 pub mod volumes;
+pub mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::kube::kind::Kind;
+use crate::kube::manifest::Object;
 use crate::pod::home::Home;
 use crate::pod::repair::{self, Scope};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, StoreError};
+
+/// The annotation that says which container is meant when none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// Runs pods on this machine, and owns their volumes from mount to clean-up.
 #[derive(Debug, Parser)]
@@ -83,10 +104,26 @@ struct Places {
 enum Verb {
     /// Make what manifests declare, or change it to what they declare now
     Apply(apply::ApplyArgs),
+    /// Make what manifests declare, if it is not there
+    Create(create::CreateArgs),
+    /// Give objects the form that manifests declare
+    Replace(replace::ReplaceArgs),
+    /// Change fields of objects
+    Patch(patch::PatchArgs),
+    /// Change an object in an editor
+    Edit(edit::EditArgs),
+    /// Set labels of objects
+    Label(label::LabelArgs),
+    /// Set annotations of objects
+    Annotate(label::LabelArgs),
     /// Show objects
     Get(get::GetArgs),
     /// Show all about objects, with their events
     Describe(describe::DescribeArgs),
+    /// Show what happened
+    Events(events::EventsArgs),
+    /// Wait until objects are as is said
+    Wait(wait::WaitArgs),
     /// Stop and remove what manifests declare, or pods by name
     Delete(delete::DeleteArgs),
     /// Show what a container has written
@@ -97,12 +134,23 @@ enum Verb {
     Tree(volumes::VolumesArgs),
     /// Show what volumes take, and what they may take
     Df(volumes::VolumesArgs),
+    /// Join the standard streams of a running container
+    Attach(attach::AttachArgs),
+    /// Copy files into containers and out of them
+    Cp(cp::CpArgs),
+    /// Run an image as a pod
+    Run(Box<run::RunArgs>),
     /// Pull, import, list and remove images
     Image(image::ImageArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
     Reconcile,
     /// Tell what this machine has and lacks, and what to do about it
     Doctor,
+    /// Print the script that completes command lines in a shell
+    Completion(completion::CompletionArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man(completion::ManArgs),
     /// Tell which orlop this is
     Version,
 }
@@ -140,13 +188,24 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let machine = || Machine::open(&roots);
     match cli.verb {
         Verb::Apply(args) => apply::run(args, &roots),
+        Verb::Create(args) => create::run(&args, &roots),
+        Verb::Replace(args) => replace::run(&args, &roots),
+        Verb::Patch(args) => patch::run(&args, &machine()?),
+        Verb::Edit(args) => edit::run(&args, &machine()?),
+        Verb::Label(args) => label::run(&args, label::Metadata::Labels, &machine()?),
+        Verb::Annotate(args) => label::run(&args, label::Metadata::Annotations, &machine()?),
         Verb::Get(args) => get::run(args, &machine()?.store, Timestamp::now()),
         Verb::Describe(args) => describe::run(args, &machine()?, Timestamp::now()),
+        Verb::Events(args) => events::run(&args, &machine()?.store),
+        Verb::Wait(args) => wait::run(&args, &machine()?.store),
         Verb::Delete(args) => delete::run(args, &machine()?),
         Verb::Logs(args) => logs::run(&args, &machine()?),
         Verb::Exec(args) => exec::run(args, &machine()?),
         Verb::Tree(args) => tree::run(&args, &machine()?),
         Verb::Df(args) => df::run(&args, &machine()?),
+        Verb::Attach(args) => attach::run(&args, &machine()?),
+        Verb::Cp(args) => cp::run(&args, &machine()?),
+        Verb::Run(args) => run::run(&args, &roots),
         Verb::Image(args) => {
             needs_root()?;
             roots.create()?;
@@ -154,6 +213,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Reconcile => reconcile::run(&roots),
         Verb::Doctor => doctor::run(&roots),
+        Verb::Completion(args) => completion::run(&args, &mut Cli::command()),
+        Verb::Man(args) => completion::man(&args, Cli::command()),
         Verb::Version => {
             print::say(format_args!("orlop {}\n", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
@@ -200,6 +261,15 @@ impl Machine {
         Ok(pod.ok_or_else(missing)?)
     }
 
+    fn object(&self, kind: Kind, namespace: &str, name: &str) -> Result<Object> {
+        let missing = || StoreError::NotFound {
+            resource: kind.plural(),
+            name: name.to_owned(),
+        };
+        let object = self.store.find(kind, namespace, name)?;
+        Ok(object.ok_or_else(missing)?)
+    }
+
     fn home(&self, pod: &Pod) -> Home {
         Home::new(&self.roots, pod.metadata.uid.as_deref().unwrap_or_default())
     }
@@ -228,7 +298,8 @@ fn is_init_container(pod: &Pod, name: &str) -> bool {
     init.flatten().any(|container| container.name == name)
 }
 
-/// The container that a command means: the one it names, or the pod's first.
+/// The container that a command means: the one it names, or the pod's own
+/// choice, or its first.
 fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
     let names: Vec<&str> = pod
         .spec
@@ -244,6 +315,11 @@ fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String> {
             anyhow::bail!("container {wanted} is not valid for pod {pod_name}")
         }
         None => {
+            let annotations = pod.metadata.annotations.as_ref();
+            let preferred = annotations.and_then(|map| map.get(DEFAULT_CONTAINER));
+            if let Some(preferred) = preferred.filter(|name| names.contains(&name.as_str())) {
+                return Ok(preferred.clone());
+            }
             let first = names.first().context("the pod has no containers")?;
             if names.len() > 1 {
                 print::note(format_args!(

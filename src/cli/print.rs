@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::kube::error::Problem;
 use crate::kube::kind::Kind;
 use crate::storage::store::StoreError;
 
@@ -204,6 +205,23 @@ pub fn say(text: fmt::Arguments) -> anyhow::Result<()> {
     }
 }
 
+/// [`say`], which also tells whether somebody still reads.
+///
+/// # Errors
+/// The same.
+pub fn say_on(text: fmt::Arguments) -> anyhow::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => {
+            result.map_err(|error| {
+                anyhow::Error::new(error).context("cannot write to standard output")
+            })?;
+            Ok(true)
+        }
+    }
+}
+
 /// Writes a line to standard error, as far as somebody reads it: there is no
 /// other place to tell about it.
 pub fn note(line: fmt::Arguments) {
@@ -213,11 +231,19 @@ pub fn note(line: fmt::Arguments) {
 /// The last line of a command that failed: kubectl's words where kubectl
 /// has some, `error: …` with all causes otherwise.
 pub fn error_line(error: &anyhow::Error) -> String {
+    if let Some(Problem::Invalid { .. }) = error.downcast_ref() {
+        return format!("{error:#}");
+    }
     let reason = match error.downcast_ref::<StoreError>() {
         Some(StoreError::NotFound { .. }) => "NotFound",
         Some(StoreError::AlreadyExists { .. }) => "AlreadyExists",
         Some(StoreError::Conflict { .. }) => "Conflict",
-        Some(StoreError::Immutable { .. } | StoreError::Refused { .. }) => {
+        Some(StoreError::BadRequest { .. }) => "BadRequest",
+        Some(
+            StoreError::Immutable { .. }
+            | StoreError::Forbidden { .. }
+            | StoreError::Refused { .. },
+        ) => {
             return format!("The {error:#}");
         }
         _ => return format!("error: {error:#}"),
@@ -377,7 +403,7 @@ pub enum Format {
 ///
 /// # Errors
 /// When an object cannot be written in that format.
-pub fn objects<T: Serialize>(objects: &[T], list: bool, format: Format) -> anyhow::Result<String> {
+pub fn objects(objects: &[impl Serialize], list: bool, format: Format) -> anyhow::Result<String> {
     let mut items = objects
         .iter()
         .map(serde_json::to_value)
@@ -407,7 +433,7 @@ pub fn yaml(object: &Value) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string_with_options(object, options)?)
 }
 
-/// JSON in kubectl's style, with a line end.
+/// JSON in kubectl's style: four spaces a level, with a line end.
 ///
 /// # Errors
 /// The serializer's.
@@ -415,7 +441,7 @@ pub fn json_text(object: &Value) -> anyhow::Result<String> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    serde::Serialize::serialize(object, &mut serializer)?;
+    object.serialize(&mut serializer)?;
     text.push(b'\n');
     Ok(String::from_utf8(text)?)
 }

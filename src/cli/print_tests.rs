@@ -1,4 +1,3 @@
-use k8s_openapi::api::core::v1::Pod;
 
 use super::*;
 
@@ -7,7 +6,7 @@ const FULL_YAML: &str = include_str!("../../tests/pages/full-pod.yaml");
 
 #[test]
 fn yaml_is_kubectls_but_for_whole_long_lines_and_quoted_addresses() {
-    let pod: Pod = serde_json::from_str(FULL_POD).unwrap();
+    let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_str(FULL_POD).unwrap();
     let yaml = objects(&[pod], false, Format::Yaml).unwrap();
     for (number, (line, expected)) in yaml.lines().zip(FULL_YAML.lines()).enumerate() {
         assert_eq!(line, expected, "line {}", number + 1);

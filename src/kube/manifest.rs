@@ -108,6 +108,15 @@ impl Object {
         }
     }
 
+    /// The metadata, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Pod(pod) => &mut pod.metadata,
+            Self::ConfigMap(map) => &mut map.metadata,
+            Self::Secret(secret) => &mut secret.metadata,
+        }
+    }
+
     /// The object as a value of JSON, with its kind and version.
     ///
     /// # Errors
@@ -180,6 +189,25 @@ fn load_from(
     }
 }
 
+/// Checks a pod that did not come from a manifest's file as one that did: strictly
+/// decoded, with the defaults filled in, supported and valid.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn checked(value: &Value) -> Result<Object, Problem> {
+    let loader = Loader {
+        namespace: None,
+        documents: Vec::new(),
+        places: HashMap::new(),
+    };
+    match route_of(value)? {
+        Route::List => Err(Problem::KindNotSupported {
+            kind: "List".to_owned(),
+        }),
+        route => loader.object(route, value),
+    }
+}
+
 struct Loader<'n> {
     namespace: Option<&'n str>,
     documents: Vec<Document>,
@@ -198,21 +226,22 @@ impl Loader<'_> {
     fn add_value(&mut self, value: &Value, place: Place) -> Result<(), ManifestError> {
         match route_of(value).map_err(|problem| problem.at(&place))? {
             Route::List => self.add_items(value, &place),
-            Route::Pod => {
-                let pod = self.pod(value).map_err(|problem| problem.at(&place))?;
-                self.add_object(Object::from(pod), place)
-            }
-            Route::ConfigMap => {
-                let settle = |metadata: &mut ObjectMeta| self.settle(metadata);
-                let map = config::config_map(value, settle);
-                self.add_object(map.map_err(|problem| problem.at(&place))?.into(), place)
-            }
-            Route::Secret => {
-                let settle = |metadata: &mut ObjectMeta| self.settle(metadata);
-                let secret = config::secret(value, settle);
-                self.add_object(secret.map_err(|problem| problem.at(&place))?.into(), place)
+            route => {
+                let object = self.object(route, value);
+                self.add_object(object.map_err(|problem| problem.at(&place))?, place)
             }
         }
+    }
+
+    /// One object of a kind that is stored.
+    fn object(&self, route: Route, value: &Value) -> Result<Object, Problem> {
+        let settle = |metadata: &mut ObjectMeta| self.settle(metadata);
+        Ok(match route {
+            Route::Pod => self.pod(value)?.into(),
+            Route::ConfigMap => config::config_map(value, settle)?.into(),
+            Route::Secret => config::secret(value, settle)?.into(),
+            Route::List => unreachable!("its items are objects"),
+        })
     }
 
     fn add_items(&mut self, list: &Value, place: &Place) -> Result<(), ManifestError> {

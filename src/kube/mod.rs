@@ -7,7 +7,8 @@
 //! sentence that names file, document, field and reason.
 //!
 //! The small languages that manifests are written in stand beside it:
-//! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`).
+//! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`). So do
+//! those that name and change objects: [`selector`], [`jsonpath`], [`strategic`].
 
 mod config;
 mod decode;
@@ -16,13 +17,17 @@ pub mod duration;
 pub mod error;
 pub mod expand;
 pub mod field;
+pub mod go_duration;
+pub mod jsonpath;
 pub mod kind;
 mod kinds;
 pub mod manifest;
 mod near;
 pub mod qos;
 pub mod quantity;
+pub mod selector;
 mod source;
+pub mod strategic;
 mod strict;
 pub mod supported;
 pub mod validate;

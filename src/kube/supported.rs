@@ -115,11 +115,7 @@ pub const POD: &[Group] = &[
                terminationMessagePolicy tty volumeMounts workingDir",
         accepted: "resizePolicy",
         refused: "restartPolicyRules volumeDevices",
-        refused_values: &[
-            ("stdin", &["true"]),
-            ("stdinOnce", &["true"]),
-            ("tty", &["true"]),
-        ],
+        ..GROUP
     },
     Group {
         kind: "Probe",

@@ -109,6 +109,14 @@ fn settle(beginning: &Beginning<'_>, pipes: &mut Pipes) -> Result<(), String> {
     }
     if let Some(socket) = beginning.console {
         root.make_console(socket.as_fd()).map_err(failed)?;
+        let user = spec.process().as_ref().map(|process| process.user());
+        if let Some(user) = user.filter(|user| user.uid() != 0) {
+            // Without it a user that is not root could not open its own terminal.
+            let owner = Some(Uid::from_raw(user.uid()));
+            rustix::fs::fchown(rustix::stdio::stdin(), owner, None).map_err(|error| {
+                format!("cannot give the terminal to its user: {}", sentence(&error))
+            })?;
+        }
     }
     root.enter(args.no_pivot).map_err(failed)
 }

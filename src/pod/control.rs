@@ -16,6 +16,9 @@ use super::home::Home;
 use crate::sys::socket;
 use crate::volume::usage::Usage;
 
+/// What an attached client sends when its own standard input has ended.
+pub const END_OF_INPUT: u8 = b'e';
+
 /// What a client asks of a pod's keeper.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
@@ -32,6 +35,15 @@ pub enum Request {
     /// unless it gets a terminal. Answered with [`Reply::Started`] and
     /// [`Reply::Exited`].
     Exec(Exec),
+    /// Show what a container writes from now on, and let it be written to.
+    /// Descriptors: pipes for its stdout and its stderr; the first has
+    /// everything of a container with a terminal. Answered with
+    /// [`Reply::Attached`] and, when the container ends, [`Reply::Exited`].
+    /// The client sends the byte [`END_OF_INPUT`] when it has no more input.
+    Attach(Attach),
+    /// Hand out the root directory of the container of this name. Answered with
+    /// [`Reply::Root`].
+    Root(String),
     /// Look at the pod's manifest in the store again: it has changed.
     Reload,
     /// Tell the pod's status now and whenever it changes, as [`Reply::Status`].
@@ -53,6 +65,15 @@ pub struct Exec {
     pub term: Option<String>,
 }
 
+/// A container to be attached to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Attach {
+    /// The container's name.
+    pub container: String,
+    /// True to get the descriptor that its input is written to.
+    pub stdin: bool,
+}
+
 impl AsFd for Client {
     /// The connection, to wait for several things at once.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -70,6 +91,27 @@ pub enum Reply {
     /// The process has ended with this code, 128 and the number of the signal
     /// when one ended it.
     Exited(i32),
+    /// The client is attached. Descriptor: where to write the container's
+    /// input, if that was asked for and it takes any; with a terminal it is its
+    /// master, which is not to be read.
+    Attached {
+        /// Which start of the container this is, from 0.
+        attempt: u32,
+        /// True when the container has a terminal.
+        terminal: bool,
+        /// Bytes that were in its log when the client was attached.
+        written: u64,
+        /// What had arrived of lines of stdout and stderr that were not in the
+        /// log yet.
+        pending: [Vec<u8>; 2],
+    },
+    /// The root directory of a container. Descriptor: a handle on it (`O_PATH`).
+    Root {
+        /// The user that the container's own process runs as.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// The status of the pod.
     Status(Box<PodStatus>),
     /// What the file systems of the pod's volumes tell, by the volumes' names.

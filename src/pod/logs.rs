@@ -3,10 +3,10 @@
 //! part of one (<https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>).
 //!
 //! A container's logs are the files `<start>.log` in a directory of its name,
-//! one for every start, counted from 0.
+//! one for every start, counted from 0, and what was rotated out of them
+//! ([`super::log_files`]).
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -34,27 +34,11 @@ impl Stream {
     }
 }
 
-/// The log of one start of a container.
+/// The file to which the entries of one start are written; what was rotated out
+/// of it has other names.
 #[must_use]
 pub fn file(directory: &Path, container: &str, attempt: u32) -> PathBuf {
     directory.join(container).join(format!("{attempt}.log"))
-}
-
-/// Opens the log of one start for writing; what it has already stays.
-///
-/// # Errors
-/// What mkdir(2) or open(2) say.
-pub fn create(directory: &Path, container: &str, attempt: u32) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = file(directory, container, attempt);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    File::options()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
 }
 
 /// Turns the bytes of one stream into entries.
@@ -97,10 +81,17 @@ impl Entries {
         }
     }
 
+    /// What has arrived of a line whose end has not, and is in no entry yet.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Appends what the stream ended with without an end of line.
-    pub fn finish(self, now: Timestamp, output: &mut Vec<u8>) {
-        if !self.rest.is_empty() {
-            entry(output, now, self.stream, "P", &self.rest);
+    pub fn finish(&mut self, now: Timestamp, output: &mut Vec<u8>) {
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            entry(output, now, self.stream, "P", &rest);
         }
     }
 }
@@ -117,6 +108,8 @@ fn entry(output: &mut Vec<u8>, now: Timestamp, stream: Stream, tag: &str, text: 
 pub struct Entry<'a> {
     /// When it was written, RFC 3339.
     pub time: &'a [u8],
+    /// Whether the program wrote it to standard error.
+    pub stderr: bool,
     /// The text, with the end of line that the program wrote, if it did.
     pub text: &'a [u8],
 }
@@ -126,20 +119,19 @@ pub struct Entry<'a> {
 #[must_use]
 pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.splitn(4, |byte| *byte == b' ');
-    let (time, _, tag, text) = (
+    let (time, stream, tag, text) = (
         fields.next()?,
         fields.next()?,
         fields.next()?,
         fields.next()?,
     );
-    match tag {
-        b"F" => Some(Entry { time, text }),
-        b"P" => Some(Entry {
-            time,
-            text: text.strip_suffix(b"\n").unwrap_or(text),
-        }),
-        _ => None,
-    }
+    let stderr = stream == b"stderr";
+    let text = match tag {
+        b"F" => text,
+        b"P" => text.strip_suffix(b"\n").unwrap_or(text),
+        _ => return None,
+    };
+    Some(Entry { time, stderr, text })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod home;
 pub mod keeper;
 pub mod launcher;
 pub mod lock;
+pub mod log_files;
 pub mod logs;
 pub mod protocol;
 pub mod puller;

@@ -21,7 +21,8 @@ pub enum Order {
     /// Set the volume of this name up. Descriptor that comes back: its root, when
     /// the keeper is to write its files.
     Volume(String),
-    /// Make and start a container. Descriptors: its stdout and its stderr.
+    /// Make and start a container. Descriptors: its stdout, its stderr and, if
+    /// it has one, its stdin; none when it gets a terminal.
     Container(Box<ContainerOrder>),
     /// Run a further process in a container. Descriptors: its stdin, stdout and
     /// stderr, unless it gets a terminal.

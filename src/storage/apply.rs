@@ -171,7 +171,7 @@ fn merge_map(
 }
 
 /// The first field of a spec that differs and must not, as a path from the pod.
-fn forbidden_change(current: &PodSpec, wanted: &PodSpec) -> Option<String> {
+pub(super) fn forbidden_change(current: &PodSpec, wanted: &PodSpec) -> Option<String> {
     let mut allowed = wanted.clone();
     allowed.active_deadline_seconds = current.active_deadline_seconds;
     allowed.termination_grace_period_seconds = current.termination_grace_period_seconds;

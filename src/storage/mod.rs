@@ -14,9 +14,11 @@
 
 pub mod any;
 pub mod apply;
+pub mod change;
 pub mod events;
 pub mod objects;
 pub mod pods;
 pub mod roots;
 pub mod schema;
 pub mod store;
+pub mod watch;

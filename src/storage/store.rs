@@ -18,6 +18,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::roots::{self, Roots, RootsError};
 use super::schema::{self, SchemaError};
+use super::watch;
 use crate::kube::error::findings_line;
 use crate::kube::field::FieldError;
 
@@ -136,6 +137,25 @@ pub enum StoreError {
         resource: &'static str,
         /// Name or UID, as it was asked for.
         name: String,
+    },
+    /// The command asks for what there cannot be.
+    #[error("{reason}")]
+    BadRequest {
+        /// One sentence, in the API server's words.
+        reason: String,
+    },
+    /// A pod's field differs that an update must not change.
+    #[error(
+        "Pod {name:?} is invalid: spec: Forbidden: pod updates may not change fields other than \
+         `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+         `spec.tolerations` (only additions to existing tolerations),\
+         `spec.terminationGracePeriodSeconds`: {field} differs"
+    )]
+    Forbidden {
+        /// Name of the pod.
+        name: String,
+        /// The first such field, as a path.
+        field: String,
     },
     /// The object was changed since it was read.
     #[error("{resource} {name:?} has been changed since it was read; get it again and change that")]
@@ -298,6 +318,7 @@ impl Store {
             .transaction
             .commit()
             .map_err(|source| self.failed(step, source))?;
+        watch::tell(&self.path);
         Ok(result)
     }
 

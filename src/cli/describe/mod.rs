@@ -19,10 +19,12 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, SeccompProfile, Tolera
 
 use super::pod_row::age;
 use super::print::{Answer, Page, Selection, printable};
+use super::select::Wanted;
 use super::{Machine, get};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::Object;
 use crate::kube::qos::qos_class;
+use crate::kube::selector::LabelSelector;
 use crate::storage::events::RecordedEvent;
 use crate::storage::store::{self, Store};
 use crate::volume::empty_dir::{self, Enforcement};
@@ -42,6 +44,9 @@ pub struct DescribeArgs {
     /// Look in all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// Only objects with these labels
+    #[arg(short = 'l', long)]
+    pub selector: Option<LabelSelector>,
     /// Whether to end with the events
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub show_events: bool,
@@ -98,13 +103,17 @@ fn answer(
     if args.all_namespaces && is_named {
         anyhow::bail!("a resource cannot be retrieved by name across all namespaces");
     }
+    if args.selector.is_some() && is_named {
+        anyhow::bail!("name cannot be provided when a selector is specified");
+    }
     let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
     let mut answer = Answer::default();
     let mut found = Vec::new();
     for selection in &selections {
         let kind = selection.resource.kind();
         if selection.names.is_empty() {
-            found.extend(get::list(store, kind, namespace, boot_id)?);
+            let wanted = Wanted::new(kind, args.selector.as_ref(), None)?;
+            found.extend(wanted.of(store, kind, namespace)?);
         }
         for name in &selection.names {
             let named = named(store, kind, &args.namespace, name, boot_id)?;

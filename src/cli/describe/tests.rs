@@ -150,6 +150,7 @@ fn pods_are_found_by_name_by_beginning_or_all_at_once() {
         let args = DescribeArgs {
             resources: words.iter().map(|word| (*word).to_owned()).collect(),
             namespace: "default".into(),
+            selector: None,
             all_namespaces: false,
             show_events: true,
         };

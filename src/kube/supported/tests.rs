@@ -141,10 +141,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.containers[0].restartPolicyRules",
         ),
         (
-            container(json!({"tty": true})),
-            "spec.containers[0].tty true",
-        ),
-        (
             container(json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {}}}]})),
             "spec.containers[0].env[0].valueFrom.fileKeyRef",
         ),
@@ -185,9 +181,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         assert_eq!(checked(spec), Err(want));
     }
     assert_eq!(
-        checked(json!({"runtimeClassName": "kata", "containers": [{"stdin": true}, {"envFrom": [{}]}]})),
+        checked(json!({"runtimeClassName": "kata", "containers": [{"volumeDevices": [{}]}, {"restartPolicyRules": [{}]}]})),
         Err(
-            "spec.runtimeClassName, spec.containers[0].stdin true, spec.containers[1].envFrom are not supported \
+            "spec.runtimeClassName, spec.containers[0].volumeDevices, spec.containers[1].restartPolicyRules are not supported \
              by this version of orlop"
                 .to_owned()
         )
@@ -203,7 +199,7 @@ fn what_means_nothing_to_one_machine_is_accepted() {
         "initContainers": [], "hostUsers": true, "setHostnameAsFQDN": false, "runtimeClassName": null,
         "hostNetwork": true,
         "containers": [{
-            "name": "a", "stdin": false, "tty": false, "terminationMessagePath": "/dev/termination-log",
+            "name": "a", "stdin": true, "tty": true, "terminationMessagePath": "/dev/termination-log",
             "ports": [{"containerPort": 80, "hostPort": 80}],
             "volumeMounts": [{"subPath": "", "mountPropagation": "None", "recursiveReadOnly": "Disabled"}],
             "resources": {"limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}},

@@ -55,7 +55,7 @@ pub(super) fn search_domain(text: &str) -> Checked {
 }
 
 /// The key of a label or annotation: `name` or `domain/name`.
-pub(super) fn qualified(text: &str) -> Checked {
+pub(in crate::kube) fn qualified(text: &str) -> Checked {
     let name = match text.split_once('/') {
         None => text,
         Some(("", _)) => return Err("prefix part must be non-empty".to_owned()),
@@ -79,7 +79,7 @@ pub(super) fn qualified(text: &str) -> Checked {
 }
 
 /// The value of a label.
-pub(super) fn label_value(text: &str) -> Checked {
+pub(in crate::kube) fn label_value(text: &str) -> Checked {
     no_longer_than(LABEL, text)?;
     if text.is_empty() || is_bounded_by_alphanumerics(text) {
         return Ok(());

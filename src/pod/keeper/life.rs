@@ -44,6 +44,7 @@ impl Keeper {
                 roots: self.home.roots.clone(),
                 secrets: Vec::new(),
             },
+            hubs: self.watchers.hubs(),
             logs,
             container: specification,
             references,
@@ -97,7 +98,7 @@ impl Keeper {
 
         let events = self.events.clone();
         tokio::task::spawn_local(async move {
-            let code = start::end(started.process, started.readers).await;
+            let code = start::end(started.process, started.readers, &started.hub).await;
             let _ = events.send(Event::Ended { index, code });
         });
         if hook_pending {

@@ -6,6 +6,7 @@
 //! changed. A keeper that was killed leaves nothing that the next one does not
 //! find: it starts by ending what is left of the former's processes.
 
+mod attach;
 mod backoff;
 mod check;
 mod children;

@@ -13,10 +13,11 @@ use rustix::net::sockopt::socket_peercred;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
+use super::attach::{self, Hubs};
 use super::children::Children;
 use super::container::State;
 use super::{Event, Keeper, orders};
-use crate::pod::control::{Exec, Reply, Request};
+use crate::pod::control::{Attach, Exec, Reply, Request};
 use crate::pod::home::Home;
 use crate::pod::protocol::{Answer, ExecOrder, Order};
 use crate::sys::{readable, socket};
@@ -52,6 +53,7 @@ impl Connection {
 pub(super) struct Watchers {
     status: Rc<watch::Sender<Option<PodStatus>>>,
     running: Rc<RefCell<Vec<Target>>>,
+    hubs: Hubs,
 }
 
 /// A running container, as clients may choose it.
@@ -61,6 +63,11 @@ struct Target {
 }
 
 impl Watchers {
+    /// The streams of the running containers.
+    pub(super) fn hubs(&self) -> Hubs {
+        Rc::clone(&self.hubs)
+    }
+
     /// Tells everybody who watches that the status has changed.
     pub(super) fn tell(&self, status: &PodStatus) {
         self.status.send_replace(Some(status.clone()));
@@ -76,6 +83,7 @@ impl Keeper {
             status: Rc::clone(&self.watchers.status),
             children: self.children.clone(),
             running: Rc::clone(&self.watchers.running),
+            hubs: self.watchers.hubs(),
         });
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -107,6 +115,7 @@ struct Service {
     status: Rc<watch::Sender<Option<PodStatus>>>,
     children: Children,
     running: Rc<RefCell<Vec<Target>>>,
+    hubs: Hubs,
 }
 
 impl Service {
@@ -150,6 +159,14 @@ impl Service {
                 };
                 Ok(connection.reply(&reply, &[])?)
             }
+            Request::Root(container) => {
+                match attach::find(&self.hubs, &container).and_then(|hub| hub.root()) {
+                    Ok((reply, root)) => connection.reply(&reply, &[root])?,
+                    Err(error) => connection.reply(&Reply::Failed(format!("{error:#}")), &[])?,
+                }
+                Ok(())
+            }
+            Request::Attach(request) => self.attach(&connection, &request, descriptors).await,
             Request::Exec(exec) => match self.exec(&connection, exec, descriptors).await {
                 Ok(code) => Ok(connection.reply(&Reply::Exited(code), &[])?),
                 Err(error) => Ok(connection.reply(&Reply::Failed(format!("{error:#}")), &[])?),
@@ -167,6 +184,24 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    async fn attach(
+        &self,
+        connection: &Connection,
+        request: &Attach,
+        pipes: Vec<OwnedFd>,
+    ) -> Result<()> {
+        let attached = match attach::find(&self.hubs, &request.container) {
+            Ok(hub) => hub.attach(&connection.0, request, pipes).await,
+            Err(error) => Err(error),
+        };
+        let reply = match attached {
+            Ok(Some(code)) => Reply::Exited(code),
+            Ok(None) => return Ok(()),
+            Err(error) => Reply::Failed(format!("{error:#}")),
+        };
+        Ok(connection.reply(&reply, &[])?)
     }
 
     async fn exec(

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::attach::{Hub, Hubs};
 use super::children::{Child, Children};
 use super::orders;
-use super::output;
+use super::output::{Output, Readers};
 use super::pull::Puller;
 use crate::image::Image;
-use crate::pod::logs;
+use crate::pod::log_files::{Limits, Log};
 use crate::pod::protocol::{Answer, ContainerOrder, Failure, FailureKind, Order};
 use crate::pod::spec::ImageDefaults;
 use crate::pod::spec::env::References;
@@ -43,7 +43,8 @@ pub(super) struct Started {
     pub(super) stop_signal: Option<String>,
     pub(super) process: Child,
     pub(super) since: Timestamp,
-    pub(super) readers: [JoinHandle<std::io::Result<()>>; 2],
+    pub(super) readers: Readers,
+    pub(super) hub: Rc<Hub>,
 }
 
 /// What a start needs.
@@ -51,6 +52,7 @@ pub(super) struct Start {
     pub(super) launcher: Rc<OwnedFd>,
     pub(super) children: Children,
     pub(super) puller: Puller,
+    pub(super) hubs: Hubs,
     pub(super) logs: PathBuf,
     pub(super) container: Container,
     /// What its variables come from.
@@ -75,9 +77,10 @@ impl Start {
                 message: format!("cannot {what}: {error}"),
             })
         };
-        let log = logs::create(&self.logs, &self.container.name, self.attempt)
+        let limits = Limits::of_this_process();
+        let log = Log::open(&self.logs, &self.container.name, self.attempt, limits)
             .map_err(|error| other("open the container's log", error))?;
-        let output = output::connect(log)
+        let mut output = Output::connect(&self.container, self.attempt, log)
             .map_err(|error| other("make pipes for the container's output", error))?;
         let order = Order::Container(Box::new(ContainerOrder {
             name: self.container.name.clone(),
@@ -87,11 +90,14 @@ impl Start {
             defaults: defaults(&image),
             references,
         }));
-        let descriptors = [output.stdout.as_fd(), output.stderr.as_fd()];
         let expected = self.children.expect();
-        let answer = orders::order(self.launcher.as_fd(), &order, &descriptors).await;
-        let (answer, mut descriptors) = answer.map_err(StartError::Failed)?;
-        drop((output.stdout, output.stderr));
+        let answer = orders::order(self.launcher.as_fd(), &order, &output.given()).await;
+        let (answer, descriptors) = answer.map_err(StartError::Failed)?;
+        let mut descriptors = descriptors.into_iter();
+        let (refusal, terminal) = (descriptors.next(), descriptors.next());
+        output
+            .started(&self.container, terminal)
+            .map_err(|error| other("watch the container's terminal", error))?;
         let Answer::Started { pid } = answer else {
             return Err(other(
                 "start the container",
@@ -102,7 +108,7 @@ impl Start {
             .arrived(pid)
             .map_err(|error| other("watch the container", error))?;
         let since = Timestamp::now();
-        if let Some(pipe) = descriptors.pop() {
+        if let Some(pipe) = refusal {
             let refusal = orders::read_to_end(pipe).await;
             let refusal = refusal.map_err(|error| other("watch the container", error))?;
             if !refusal.is_empty() {
@@ -116,12 +122,16 @@ impl Start {
                 }));
             }
         }
+        output.hub.set_process(pid, process.pidfd());
+        let mut hubs = self.hubs.borrow_mut();
+        hubs.insert(self.container.name.clone(), Rc::downgrade(&output.hub));
         Ok(Started {
             image_id: image.id,
             stop_signal: image.config.stop_signal,
             process,
             since,
             readers: output.readers,
+            hub: output.hub,
         })
     }
 }
@@ -146,10 +156,7 @@ pub(super) async fn exit_code(pidfd: impl AsFd) -> std::io::Result<i32> {
 }
 
 /// Waits for a container to end and for its output to be in the log.
-pub(super) async fn end(
-    process: Child,
-    readers: [JoinHandle<std::io::Result<()>>; 2],
-) -> std::io::Result<i32> {
+pub(super) async fn end(process: Child, readers: Readers, hub: &Hub) -> std::io::Result<i32> {
     let code = process.exit_code().await?;
     // A process that left the container may keep its output open for ever.
     let drained = async {
@@ -159,5 +166,6 @@ pub(super) async fn end(
         }
     };
     let _ = tokio::time::timeout(DRAIN, drained).await;
+    hub.close(code);
     Ok(code)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use oci_spec::runtime::Spec;
 
+use super::exec::Console;
 use super::sandbox::Sandbox;
 use super::{Started, termination};
 use crate::oci;
@@ -15,7 +16,9 @@ use crate::pod::protocol::{ContainerOrder, Failure, FailureKind, files};
 use crate::pod::spec;
 use crate::volume::sub_path::SubPathError;
 
-/// Makes and starts a container. `stdio` are its stdout and its stderr.
+/// Makes and starts a container. `stdio` are its stdout, its stderr and, if it
+/// has one, its stdin; with a terminal there are none, and the terminal's other
+/// side is returned.
 pub(super) fn start(
     home: &Home,
     sandbox: &Sandbox,
@@ -28,23 +31,37 @@ pub(super) fn start(
     let bundle = home.bundle(&order.name);
     write_bundle(&bundle, &spec).map_err(|error| Failure::new(FailureKind::Create, &error))?;
 
+    let create = |error| Failure::new(FailureKind::Create, &error);
+    let terminal = spec
+        .process()
+        .as_ref()
+        .is_some_and(|process| process.terminal() == Some(true));
+    let console = terminal
+        .then(|| Console::listen(home))
+        .transpose()
+        .map_err(create)?;
     let mut stdio = stdio.into_iter();
+    let (stdout, stderr, stdin) = (stdio.next(), stdio.next(), stdio.next());
     let created = oci::container::create(oci::container::Create {
         id: &order.id,
         bundle: &bundle,
         spec: &spec,
         state_root: &home.state(),
-        stdin: Some(nothing().map_err(|error| Failure::new(FailureKind::Create, &error))?),
-        stdout: stdio.next(),
-        stderr: stdio.next(),
-        console_socket: None,
+        stdin: Some(stdin.map_or_else(nothing, Ok).map_err(create)?),
+        stdout,
+        stderr,
+        console_socket: console.as_ref().map(|console| console.path.clone()),
         as_sibling: true,
     });
     let created =
         created.map_err(|error| Failure::new(FailureKind::Start, &anyhow::Error::from(error)))?;
     oci::container::start(&home.state(), &order.id)
         .map_err(|error| Failure::new(FailureKind::Start, &anyhow::Error::from(error)))?;
-    Ok((created.pid, vec![created.exec_failure]))
+    let mut descriptors = vec![created.exec_failure];
+    if let Some(console) = console {
+        descriptors.push(console.terminal().map_err(create)?);
+    }
+    Ok((created.pid, descriptors))
 }
 
 fn specification(

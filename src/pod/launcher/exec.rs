@@ -67,19 +67,19 @@ fn process(home: &Home, order: &ExecOrder) -> Result<Process> {
 }
 
 /// The socket on which the runtime hands a terminal over.
-struct Console {
+pub(super) struct Console {
     listener: UnixListener,
-    path: std::path::PathBuf,
+    pub(super) path: std::path::PathBuf,
 }
 
 impl Console {
-    fn listen(home: &Home) -> Result<Self> {
+    pub(super) fn listen(home: &Home) -> Result<Self> {
         let path = home.run().join(format!("console-{}", std::process::id()));
         let listener = socket::listen(&path).context("cannot make a console socket")?;
         Ok(Self { listener, path })
     }
 
-    fn terminal(&self) -> Result<OwnedFd> {
+    pub(super) fn terminal(&self) -> Result<OwnedFd> {
         let (stream, _) = self.listener.accept()?;
         let terminal = socket::receive_descriptor(stream.as_fd())?;
         terminal.context("the runtime handed no terminal over")
