@@ -16,7 +16,6 @@ pub mod logs;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
-mod remind;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

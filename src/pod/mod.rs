@@ -21,6 +21,7 @@ pub mod lock;
 pub mod logs;
 pub mod protocol;
 pub mod references;
+pub mod remind;
 pub mod repair;
 pub mod spec;
 pub mod status;

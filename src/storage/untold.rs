@@ -1,0 +1,88 @@
+//! Changes of objects that the pods which use them have not been told of.
+
+use rusqlite::params;
+
+use super::store::{Change, Store, StoreError};
+use crate::kube::kind::Kind;
+
+/// A changed object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The change that is meant, as the store counts them.
+    version: i64,
+}
+
+impl Store {
+    /// The objects that were created, changed or removed, and whose users have not
+    /// been told.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn untold(&self) -> Result<Vec<Untold>, StoreError> {
+        let rows: Vec<(String, String, String, i64)> = self.read("read the changes", |db| {
+            db.prepare_cached("SELECT kind, namespace, name, version FROM untold")?
+                .query_map([], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?
+                .collect()
+        })?;
+        let untold = rows
+            .into_iter()
+            .filter_map(|(kind, namespace, name, version)| {
+                Some(Untold {
+                    kind: Kind::parse(&kind)?,
+                    namespace,
+                    name,
+                    version,
+                })
+            });
+        Ok(untold.collect())
+    }
+
+    /// Notes that the users of these objects know. A change that was made since
+    /// stays untold.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn told(&self, objects: &[Untold]) -> Result<(), StoreError> {
+        self.write("note who was told", |change| {
+            objects.iter().try_for_each(|object| {
+                change.run(|db| {
+                    db.prepare_cached(
+                        "DELETE FROM untold WHERE kind = ?1 AND namespace = ?2 AND name = ?3 AND version = ?4",
+                    )?
+                    .execute(params![
+                        object.kind.name(),
+                        object.namespace,
+                        object.name,
+                        object.version
+                    ])
+                })?;
+                Ok(())
+            })
+        })
+    }
+}
+
+impl Change<'_> {
+    /// Records that the users of an object do not know of its change `version`.
+    pub(super) fn not_told(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        self.run(|db| {
+            db.prepare_cached("INSERT OR REPLACE INTO untold VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![kind, namespace, name, version])
+        })?;
+        Ok(())
+    }
+}
