@@ -86,3 +86,67 @@ impl Change<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::roots::Roots;
+    use crate::storage::store::Durability;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::{Value, json};
+
+    fn map(data: Value) -> ConfigMap {
+        let metadata = json!({"namespace": "shop", "name": "settings"});
+        serde_json::from_value(json!({"metadata": metadata, "data": data})).expect("a map")
+    }
+
+    #[test]
+    fn a_change_is_untold_until_somebody_has_told_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roots = Roots::new(Some(dir.path()), None, None).expect("roots");
+        let store = Store::open(&roots, Durability::Full).expect("a store");
+        let untold = || store.untold().expect("untold");
+        assert!(untold().is_empty());
+        store
+            .create_object(map(json!({"a": "1"})))
+            .expect("created");
+        let first = untold();
+        assert_eq!(first.len(), 1);
+        assert_eq!(
+            (first[0].kind, first[0].name.as_str()),
+            (Kind::ConfigMap, "settings")
+        );
+
+        // What changes while the users are being told stays untold.
+        store
+            .replace_object(map(json!({"a": "2"})))
+            .expect("replaced");
+        store.told(&first).expect("told");
+        let second = untold();
+        assert_eq!(second.len(), 1);
+        store.told(&second).expect("told");
+        assert!(untold().is_empty());
+        store
+            .replace_object(map(json!({"a": "2"})))
+            .expect("the same");
+        assert!(untold().is_empty(), "nothing has changed");
+        store
+            .remove_object::<ConfigMap>("shop", "settings")
+            .expect("removed");
+        assert_eq!(untold().len(), 1);
+    }
+
+    #[test]
+    fn a_database_without_the_table_gets_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roots = Roots::new(Some(dir.path()), None, None).expect("roots");
+        drop(Store::open(&roots, Durability::Full).expect("a store"));
+        let database = rusqlite::Connection::open(roots.database()).expect("the database");
+        database
+            .execute_batch("DROP TABLE untold; PRAGMA user_version = 1;")
+            .expect("as the first version made it");
+        drop(database);
+        let store = Store::open(&roots, Durability::Normal).expect("brought up to date");
+        assert!(store.untold().expect("untold").is_empty());
+    }
+}
