@@ -10,10 +10,10 @@ use clap::Args;
 use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::{Machine, print, remind};
+use super::{Machine, print};
 use crate::kube::manifest::{Object, Source, load_into};
 use crate::pod::control::{Client, Reply, Request};
-use crate::pod::repair;
+use crate::pod::{remind, repair};
 use crate::storage::apply::Applied;
 use crate::storage::roots::Roots;
 use crate::sys::node;
@@ -83,13 +83,7 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
         told = told.and(say(applied));
         started.push((pod.clone(), ready));
     }
-    let changed: Vec<&Object> = all
-        .iter()
-        .filter(|applied| !matches!(applied, Applied::Unchanged(_)))
-        .map(Applied::object)
-        .filter(|object| remind::is_drawn_from(object.kind()))
-        .collect();
-    remind::users(&machine, &changed)?;
+    remind::users(&machine.roots, &machine.store)?;
     told?;
     if args.wait {
         let deadline = Instant::now() + Duration::from_secs(args.timeout);

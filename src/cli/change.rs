@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
+use super::Machine;
 use super::print::{self, Selection};
 use super::select::Wanted;
-use super::{Machine, remind};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::{self, Document, Object, Source};
 use crate::kube::selector::LabelSelector;
 use crate::pod::control::{Client, Request};
-use crate::pod::repair;
+use crate::pod::{remind, repair};
 use crate::storage::store::StoreError;
 use crate::sys::node;
 
@@ -106,7 +106,7 @@ pub(super) fn replace(machine: &Machine, wanted: Object) -> Result<Changed> {
     let object = machine.store.replace(wanted)?;
     let changed = object != before;
     if changed {
-        remind::users(machine, &[&object])?;
+        remind::users(&machine.roots, &machine.store)?;
     }
     Ok(Changed { object, changed })
 }
@@ -134,7 +134,7 @@ pub(super) fn create(machine: &Machine, object: Object) -> Result<Object> {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             repair::start_keeper(&machine.roots, uid)?;
         }
-        other => remind::users(machine, &[other])?,
+        _ => remind::users(&machine.roots, &machine.store)?,
     }
     Ok(object)
 }

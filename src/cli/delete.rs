@@ -8,16 +8,16 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::Machine;
 use super::print::{self, Answer, Selection};
 use super::select::Wanted;
-use super::{Machine, remind};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::{Document, Object, Source, load_into};
 use crate::kube::selector::{FieldSelector, LabelSelector};
 use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
-use crate::pod::repair;
+use crate::pod::{remind, repair};
 use crate::storage::store::StoreError;
 use crate::sys::cgroup::Cgroups;
 
@@ -120,7 +120,7 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
     for object in &others {
         told = told.and(forget(machine, object)?);
     }
-    remind::users(machine, &others.iter().collect::<Vec<_>>())?;
+    remind::users(&machine.roots, &machine.store)?;
     if args.wait {
         for (pod, keeper) in stopping {
             finish(machine, &pod, keeper).with_context(|| {

@@ -29,7 +29,6 @@ pub mod patch;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
-mod remind;
 pub mod replace;
 pub mod run;
 pub mod select;

@@ -1,4 +1,3 @@
-
 use super::*;
 
 const FULL_POD: &str = include_str!("../../tests/pages/full-pod.json");

@@ -1,11 +1,16 @@
 //! What this version of orlop does with each field of a pod.
 //!
-//! [`POD`] is the whole answer, one group for each type of the API: a field is
+//! [`POD`] and [`DRAWN`] are the whole answer, one group for each type of the API: a field is
 //! *used*, *accepted* (it means nothing to a single machine, or changes
 //! nothing that a pod on it could see), or *refused* (ignoring it would change
 //! what the manifest means). A field of the API that the table does not
 //! mention fails a test, so an update of the API cannot slip one in.
 
+mod drawn;
+
+pub use drawn::{CONFIGURATION, DRAWN};
+
+use self::drawn::reason;
 use super::error::{Problem, quote};
 use super::field::entry;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -48,7 +53,8 @@ const PROBES: &[&str] = &[
 /// paths below the first holds for those below the second.
 const ALIKE: [&str; 2] = ["spec.containers[]", "spec.initContainers[]"];
 
-/// Every type of the API that a pod is made of, as far as orlop looks into it.
+/// The types of the API that a pod is made of, as far as orlop looks into it; those
+/// that say what it draws from elsewhere are in [`DRAWN`].
 pub const POD: &[Group] = &[
     Group {
         kind: "Pod",
@@ -153,82 +159,6 @@ pub const POD: &[Group] = &[
         ..GROUP
     },
     Group {
-        kind: "EnvFromSource",
-        at: &[
-            "spec.containers[].envFrom[]",
-            "spec.initContainers[].envFrom[]",
-        ],
-        used: "configMapRef prefix secretRef",
-        ..GROUP
-    },
-    Group {
-        kind: "ConfigMapEnvSource",
-        at: &[
-            "spec.containers[].envFrom[].configMapRef",
-            "spec.initContainers[].envFrom[].configMapRef",
-        ],
-        used: "name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "SecretEnvSource",
-        at: &[
-            "spec.containers[].envFrom[].secretRef",
-            "spec.initContainers[].envFrom[].secretRef",
-        ],
-        used: "name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "ConfigMapKeySelector",
-        at: &[
-            "spec.containers[].env[].valueFrom.configMapKeyRef",
-            "spec.initContainers[].env[].valueFrom.configMapKeyRef",
-        ],
-        used: "key name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "SecretKeySelector",
-        at: &[
-            "spec.containers[].env[].valueFrom.secretKeyRef",
-            "spec.initContainers[].env[].valueFrom.secretKeyRef",
-        ],
-        used: "key name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "ObjectFieldSelector",
-        at: &[
-            "spec.containers[].env[].valueFrom.fieldRef",
-            "spec.initContainers[].env[].valueFrom.fieldRef",
-            "spec.volumes[].downwardAPI.items[].fieldRef",
-            "spec.volumes[].projected.sources[].downwardAPI.items[].fieldRef",
-        ],
-        used: "apiVersion fieldPath",
-        ..GROUP
-    },
-    Group {
-        kind: "ResourceFieldSelector",
-        at: &[
-            "spec.containers[].env[].valueFrom.resourceFieldRef",
-            "spec.initContainers[].env[].valueFrom.resourceFieldRef",
-            "spec.volumes[].downwardAPI.items[].resourceFieldRef",
-            "spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef",
-        ],
-        used: "containerName divisor resource",
-        refused_values: &[(
-            "resource",
-            &[
-                "limits.ephemeral-storage",
-                "limits.hugepages-*",
-                "requests.ephemeral-storage",
-                "requests.hugepages-*",
-            ],
-        )],
-        ..GROUP
-    },
-    Group {
         kind: "ContainerPort",
         at: &["spec.containers[].ports[]"],
         used: "containerPort hostIP hostPort name protocol",
@@ -294,81 +224,6 @@ pub const POD: &[Group] = &[
         ..GROUP
     },
     Group {
-        kind: "ConfigMapVolumeSource",
-        at: &["spec.volumes[].configMap"],
-        used: "defaultMode items name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "SecretVolumeSource",
-        at: &["spec.volumes[].secret"],
-        used: "defaultMode items optional secretName",
-        ..GROUP
-    },
-    Group {
-        kind: "DownwardAPIVolumeSource",
-        at: &["spec.volumes[].downwardAPI"],
-        used: "defaultMode items",
-        ..GROUP
-    },
-    Group {
-        kind: "ProjectedVolumeSource",
-        at: &["spec.volumes[].projected"],
-        used: "defaultMode sources",
-        ..GROUP
-    },
-    Group {
-        kind: "VolumeProjection",
-        at: &["spec.volumes[].projected.sources[]"],
-        used: "configMap downwardAPI secret",
-        refused: "clusterTrustBundle podCertificate serviceAccountToken",
-        ..GROUP
-    },
-    Group {
-        kind: "ConfigMapProjection",
-        at: &["spec.volumes[].projected.sources[].configMap"],
-        used: "items name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "SecretProjection",
-        at: &["spec.volumes[].projected.sources[].secret"],
-        used: "items name optional",
-        ..GROUP
-    },
-    Group {
-        kind: "DownwardAPIProjection",
-        at: &["spec.volumes[].projected.sources[].downwardAPI"],
-        used: "items",
-        ..GROUP
-    },
-    Group {
-        kind: "KeyToPath",
-        at: &[
-            "spec.volumes[].configMap.items[]",
-            "spec.volumes[].secret.items[]",
-            "spec.volumes[].projected.sources[].configMap.items[]",
-            "spec.volumes[].projected.sources[].secret.items[]",
-        ],
-        used: "key mode path",
-        ..GROUP
-    },
-    Group {
-        kind: "DownwardAPIVolumeFile",
-        at: &[
-            "spec.volumes[].downwardAPI.items[]",
-            "spec.volumes[].projected.sources[].downwardAPI.items[]",
-        ],
-        used: "fieldRef mode path resourceFieldRef",
-        ..GROUP
-    },
-    Group {
-        kind: "ImageVolumeSource",
-        at: &["spec.volumes[].image"],
-        used: "pullPolicy reference",
-        ..GROUP
-    },
-    Group {
         kind: "EmptyDirVolumeSource",
         at: &["spec.volumes[].emptyDir"],
         used: "medium sizeLimit",
@@ -383,31 +238,10 @@ pub const POD: &[Group] = &[
     },
 ];
 
-/// The types that ConfigMaps and Secrets are made of; their paths begin with the
-/// kind.
-pub const CONFIGURATION: &[Group] = &[
-    Group {
-        kind: "ConfigMap",
-        at: &["ConfigMap"],
-        used: "apiVersion binaryData data immutable kind metadata",
-        ..GROUP
-    },
-    Group {
-        kind: "Secret",
-        at: &["Secret"],
-        used: "apiVersion data immutable kind metadata stringData type",
-        ..GROUP
-    },
-    Group {
-        kind: "ObjectMeta",
-        at: &["ConfigMap.metadata", "Secret.metadata"],
-        used: "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp labels name namespace \
-               resourceVersion uid",
-        accepted: "generation managedFields ownerReferences selfLink",
-        refused: "finalizers generateName",
-        ..GROUP
-    },
-];
+/// Every group of a pod.
+fn pod_groups() -> impl Iterator<Item = &'static Group> {
+    POD.iter().chain(DRAWN)
+}
 
 impl Group {
     /// The names of all fields, used or not.
@@ -421,7 +255,7 @@ impl Group {
     /// `spec.containers[].env[]`.
     pub(super) fn at(path: &str) -> Option<&'static Group> {
         let path = in_place_of(path, ALIKE[1], ALIKE[0]).unwrap_or_else(|| path.to_owned());
-        let mut all = POD.iter().chain(CONFIGURATION);
+        let mut all = pod_groups().chain(CONFIGURATION);
         all.find(|group| group.at.contains(&path.as_str()))
     }
 }
@@ -434,7 +268,7 @@ impl Group {
 /// [`Problem::NotSupported`] with every such field.
 pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
     let mut refused = Vec::new();
-    for group in POD {
+    for group in pod_groups() {
         for at in group.at {
             let init = in_place_of(at, ALIKE[0], ALIKE[1]);
             for at in init.as_deref().into_iter().chain([*at]) {
@@ -538,23 +372,6 @@ fn refuse(group: &Group, path: &str, fields: &Map<String, Value>, refused: &mut 
             };
             refused.push(format!("{} {value}", join(path, name)));
         }
-    }
-}
-
-/// Why a field cannot be honoured, where there is more to say than that it isn't.
-fn reason(kind: &str, field: &str) -> &'static str {
-    match (kind, field) {
-        ("Volume", "ephemeral") => " (it needs PersistentVolumeClaims)",
-        ("VolumeProjection", "serviceAccountToken") => {
-            " (there is no API server that could issue or accept a token)"
-        }
-        ("VolumeProjection", "clusterTrustBundle") => {
-            " (there is no API server that could hold a bundle)"
-        }
-        ("VolumeProjection", "podCertificate") => {
-            " (there is no API server that could sign a certificate)"
-        }
-        _ => "",
     }
 }
 

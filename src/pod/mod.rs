@@ -23,6 +23,7 @@ pub mod logs;
 pub mod protocol;
 pub mod puller;
 pub mod references;
+pub mod remind;
 pub mod repair;
 pub mod spec;
 pub mod status;

@@ -22,6 +22,7 @@ use super::cleanup;
 use super::control::{Client, Request};
 use super::home::{self, Home};
 use super::lock::Lock;
+use super::remind;
 use crate::storage::roots::Roots;
 use crate::storage::store::{Store, boot_id};
 use crate::sys::cgroup::Cgroups;
@@ -77,6 +78,10 @@ pub fn repair(roots: &Roots, store: &Store, scope: Scope) -> Result<Report> {
             Err(error) => report.failures.push(error.context(format!("pod {name}"))),
         }
         known.insert(uid);
+    }
+    if let Err(error) = remind::users(roots, store) {
+        let what = "pods could not be told of a changed ConfigMap or Secret";
+        report.failures.push(error.context(what));
     }
     for uid in owners.difference(&known) {
         match remove_stray(roots, store, uid) {

@@ -10,6 +10,7 @@
 //! - [`schema`] holds the tables and how older databases become new ones;
 //! - [`pods`] reads and writes pods, [`objects`] what is only declared, [`any`] both;
 //! - [`apply`] decides what applying a manifest changes;
+//! - [`untold`] keeps which changes the pods that they concern do not know yet;
 //! - [`events`] keeps what happened to an object for an hour.
 
 pub mod any;
@@ -21,4 +22,5 @@ pub mod pods;
 pub mod roots;
 pub mod schema;
 pub mod store;
+pub mod untold;
 pub mod watch;

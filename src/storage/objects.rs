@@ -27,17 +27,24 @@ const ROW: &str = "SELECT uid, name, resource_version, object FROM objects WHERE
 pub trait Kept:
     Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + PartialEq
 {
+    /// Whether pods draw from such objects while they run, and are to be told of changes.
+    const IS_DRAWN_FROM: bool;
+
     /// What keeps this object, as it is, from becoming `wanted`; nothing when it may.
     fn refuse_update(&self, wanted: &Self) -> Vec<FieldError>;
 }
 
 impl Kept for ConfigMap {
+    const IS_DRAWN_FROM: bool = true;
+
     fn refuse_update(&self, wanted: &Self) -> Vec<FieldError> {
         validate::config_map_update(self, wanted)
     }
 }
 
 impl Kept for Secret {
+    const IS_DRAWN_FROM: bool = true;
+
     fn refuse_update(&self, wanted: &Self) -> Vec<FieldError> {
         validate::secret_update(self, wanted)
     }
@@ -124,7 +131,10 @@ impl Store {
                 )?
                 .execute([T::KIND, namespace, name])
             })?;
-            change.next_version()?;
+            let version = change.next_version()?;
+            if T::IS_DRAWN_FROM {
+                change.not_told(T::KIND, namespace, name, version)?;
+            }
             Ok(Some(object))
         })
     }
@@ -169,6 +179,9 @@ impl Change<'_> {
             )?
             .execute(params![uid, T::KIND, namespace, name, version, text, applied])
         })?;
+        if T::IS_DRAWN_FROM {
+            self.not_told(T::KIND, &namespace, &name, version)?;
+        }
         let metadata = object.metadata_mut();
         metadata.uid = Some(uid);
         metadata.resource_version = Some(version.to_string());
@@ -211,6 +224,10 @@ impl Change<'_> {
             )?
             .execute(params![owned.uid, text, version])
         })?;
+        if T::IS_DRAWN_FROM {
+            let (namespace, name) = identity(&wanted)?;
+            self.not_told(T::KIND, &namespace, &name, version)?;
+        }
         wanted.metadata_mut().resource_version = Some(version.to_string());
         Ok(wanted)
     }

@@ -17,7 +17,8 @@ use rustix::fs::{self, FlockOperation, Mode, OFlags};
 pub(super) const APPLICATION_ID: i32 = 0x6f72_6c70;
 
 /// What to do to a database, in order; step *n* makes version *n + 1*.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE versions (
         only_row INTEGER PRIMARY KEY CHECK (only_row = 0),
         last INTEGER NOT NULL
@@ -54,7 +55,17 @@ const STEPS: &[&str] = &["
         UNIQUE (uid, kind, namespace, name, field_path, type, reason, source, message)
     ) STRICT;
     CREATE INDEX events_by_age ON events (last);
-"];
+",
+    "
+    CREATE TABLE untold (
+        kind TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        UNIQUE (kind, namespace, name)
+    ) STRICT;
+",
+];
 
 /// The version that this program reads and writes.
 pub(super) const VERSION: i32 = STEPS.len() as i32;

@@ -158,7 +158,7 @@ pub fn write(root: BorrowedFd, files: &Files) -> Result<bool, WriteError> {
 /// missing: a place for another volume to be mounted at.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn make_place(root: BorrowedFd, path: &str) -> Result<(), WriteError> {
     check_path(path).map_err(|reason| WriteError::Path {
         path: path.to_owned(),
