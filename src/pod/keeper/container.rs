@@ -244,7 +244,7 @@ impl Container {
         };
     }
 
-    /// The image is there.
+    /// Whatever went wrong with images before counts no more.
     pub(super) fn forget_image_failures(&mut self) {
         self.image_backoff = Backoff::images();
     }

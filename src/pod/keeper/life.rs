@@ -274,7 +274,10 @@ impl Keeper {
                     });
                     self.signal_stop(index);
                 }
-                State::Waiting { .. } => container.wait_no_longer(),
+                State::Waiting { .. } => {
+                    container.forget_image_failures();
+                    container.wait_no_longer();
+                }
                 State::Starting => {
                     if let Some(pull) = &container.pull {
                         pull.give_up();
