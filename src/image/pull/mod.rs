@@ -1,7 +1,7 @@
 //! Pulling images from registries (OCI distribution specification).
 //!
 //! What an image is, is asked for first; then its layers are downloaded and
-//! unpacked, several at a time, into a [`staging`] directory; then all of it
+//! unpacked, several at a time, into a staging directory; then all of it
 //! moves into the store in one step. So an image is there as a whole or not at
 //! all, and what was downloaded before an interruption is not downloaded again.
 //!
