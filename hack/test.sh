@@ -22,6 +22,7 @@ prepare() {
 	need_build
 	need_busybox
 	need user-mode-linux "a second kernel to test on" command -v linux.uml
+	need openssl "a certificate for that registry" command -v openssl
 	need docker-registry "a registry to pull from" command -v docker-registry
 	need iproute2 "shows the network of a pod" command -v ip
 	install_needed

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::image::{short, size};
 use super::print;
@@ -19,6 +20,10 @@ use crate::pod::puller::{Answer, Question};
 
 /// How long a pod that has an image waits to hear whether it is still the same.
 const CURIOSITY: Duration = Duration::from_secs(8);
+
+/// Memory that a pull may take, in bytes; four layers of zstd's largest window
+/// are half a gigabyte.
+const MOST_MEMORY: u64 = 2 << 30;
 
 /// The arguments of `orlop image pull`.
 #[derive(Debug, Args)]
@@ -50,6 +55,10 @@ pub struct PullArgs {
 /// # Errors
 /// Why there is no image now.
 pub(super) fn run(store: &ImageStore, args: &PullArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    // A server that says more than anybody can keep ends this process alone.
+    let mut limit = getrlimit(Resource::Data);
+    limit.current = Some(limit.current.unwrap_or(MOST_MEMORY).min(MOST_MEMORY));
+    setrlimit(Resource::Data, limit).context("cannot limit the memory of a pull")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -85,7 +94,9 @@ async fn for_person(
     let progress = Progress::new(args.quiet);
     let pulled = pull::pull(store, &request, &|report| progress.show(report)).await;
     progress.finish();
-    let Pulled { image, is_new } = pulled.map_err(|error| explained(&name, error))?;
+    let Pulled { image, is_new } = pulled.map_err(|error| {
+        anyhow::anyhow!("cannot pull image {name:?}: {}", explained(&name, error))
+    })?;
     if args.quiet {
         writeln!(out, "{}", image.id)?;
         return Ok(());
@@ -105,13 +116,12 @@ async fn for_person(
     Ok(())
 }
 
-fn explained(name: &str, error: PullError) -> anyhow::Error {
+fn explained(name: &str, error: PullError) -> String {
     let hint = match error.is_no_answer() {
         true => format!("; an image in a file is imported with `orlop image import FILE {name}`"),
         false => String::new(),
     };
-    let text = format!("{:#}", anyhow::Error::from(error));
-    anyhow::anyhow!("cannot pull image {name:?}: {text}{hint}")
+    format!("{:#}{hint}", anyhow::Error::from(error))
 }
 
 async fn for_pod(store: &ImageStore, args: &PullArgs, out: &mut impl Write) -> anyhow::Result<()> {
@@ -129,7 +139,7 @@ async fn for_pod(store: &ImageStore, args: &PullArgs, out: &mut impl Write) -> a
 async fn answer(store: &ImageStore, mut request: Request) -> Answer {
     let name = request.reference.familiar();
     let failed = |error: PullError| Answer::Failed {
-        reason: format!("{:#}", explained(&name, error)),
+        reason: explained(&name, error),
     };
     match store.resolve(&request.reference.to_string()) {
         Ok(None) => {}

@@ -106,6 +106,8 @@ impl Machine {
             .env("ORLOP_RUN", &self.roots.run)
             .env("ORLOP_LOG_ROOT", &self.roots.logs)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("ORLOP_HOSTS_DIR", self.path("hosts"))
+            .env("DOCKER_CONFIG", self.path("docker"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

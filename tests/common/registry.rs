@@ -151,17 +151,51 @@ pub struct Registry {
 impl Registry {
     /// A registry whose content lies in `directory`.
     pub fn start(directory: &Path) -> Self {
-        Self::run(directory, "127.0.0.1:0", None)
+        Self::run(directory, "127.0.0.1:0", None, None)
+    }
+
+    /// One that speaks TLS; `certificate` gets its certificate. Nothing can be
+    /// pushed to it: what lies in `directory` was pushed before.
+    pub fn with_tls(directory: &Path, certificate: &Path) -> Self {
+        let key = directory.join("key.pem");
+        let made = Command::new("openssl")
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes".split(' '))
+            .args([
+                "-days",
+                "2",
+                "-subj",
+                "/CN=test",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ])
+            .args(["-keyout", path(&key), "-out", path(certificate)])
+            .output()
+            .expect("openssl: install Debian's package of that name");
+        assert!(made.status.success(), "{made:?}");
+        let tls = json!({"certificate": certificate, "key": key});
+        Self::run(directory, "127.0.0.1:0", None, Some(tls))
     }
 
     /// One that lets in [`USER`] alone.
     pub fn with_password(directory: &Path) -> Self {
         use base64::Engine as _;
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
-        Self::run(directory, "127.0.0.1:0", Some(format!("Basic {pair}")))
+        Self::run(
+            directory,
+            "127.0.0.1:0",
+            Some(format!("Basic {pair}")),
+            None,
+        )
     }
 
-    fn run(directory: &Path, address: &str, authorization: Option<String>) -> Self {
+    fn run(
+        directory: &Path,
+        address: &str,
+        authorization: Option<String>,
+        tls: Option<Value>,
+    ) -> Self {
         fs::create_dir_all(directory).expect("directory");
         let mut config = json!({
             "version": 0.1,
@@ -173,6 +207,9 @@ impl Registry {
             let file = directory.join("htpasswd");
             fs::write(&file, HTPASSWD).expect("htpasswd");
             config["auth"] = json!({"htpasswd": {"realm": "test", "path": file}});
+        }
+        if let Some(tls) = tls {
+            config["http"]["tls"] = tls;
         }
         // JSON is YAML, too.
         let file = directory.join("config.yml");
@@ -227,7 +264,7 @@ impl Registry {
     /// Starts it again where it was.
     pub fn restart(&mut self) {
         self.stop();
-        *self = Self::run(&self.directory, &self.host, self.authorization.take());
+        *self = Self::run(&self.directory, &self.host, self.authorization.take(), None);
     }
 
     fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Reply {

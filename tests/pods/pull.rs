@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
+use orlop::sys::pidfd;
 use serde_json::{Value, json};
 
 use crate::common::http::{Reply, Server};
@@ -236,6 +237,23 @@ fn a_pull_ends_with_the_pod_that_wanted_it() {
     machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
     wait_for_puller(&machine);
     assert_eq!(row(&machine)[2], "ContainerCreating");
+
+    // Nor does it outlive the keeper: the next one begins it anew.
+    let before = pullers(&machine);
+    for pid in machine.keepers() {
+        let keeper = pidfd::open(pid).expect("pidfd");
+        pidfd::send_signal(&keeper, 9).expect("kill");
+    }
+    let start = Instant::now();
+    loop {
+        let now = pullers(&machine);
+        if !now.is_empty() && now != before {
+            assert_eq!(now.len(), 1, "{now:?}");
+            break;
+        }
+        assert!(start.elapsed() < LIMIT, "nobody pulls anew");
+        machine.orlop(["get", "pods"]).ok();
+    }
     machine.orlop(["delete", "pod", "web", "--now"]).ok();
     assert_eq!(pullers(&machine), [0; 0]);
     machine.assert_nothing_is_left();
@@ -334,13 +352,12 @@ fn the_manifest_of_an_image_in_a_registry_runs_as_it_stands() {
     fs::create_dir_all(&hosts).expect("directory");
     let mirror = format!("[host.\"http://{}\"]\n", registry.host);
     fs::write(hosts.join("hosts.toml"), mirror).expect("write");
-    let mut command = machine.command([
+    let command = machine.command([
         "apply",
         "--wait",
         "-f",
         concat!(env!("CARGO_MANIFEST_DIR"), "/specs/image-pull.yaml"),
     ]);
-    command.env("ORLOP_HOSTS_DIR", machine.path("hosts"));
     finish(command).ok();
     assert_eq!(machine.orlop(["logs", "image-pull"]).ok(), "pulled\n");
     let page = machine.orlop(["describe", "pod", "image-pull"]).ok();

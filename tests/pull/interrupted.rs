@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::http::{Reply, Server};
 use crate::common::registry::{Image, gzip, offset, serve};
 use crate::common::{LIMIT, Machine};
+use crate::image_archives::Layer;
 use crate::support::{command, file_layer, images, large_layer, pull, staged};
 
 /// Bytes of the large layer that a hanging server gives away.
@@ -62,7 +63,11 @@ fn kill_half_way(machine: &Machine, name: &str) {
 #[test]
 fn after_a_kill_only_the_rest_is_downloaded() {
     let machine = Machine::bare();
-    let small = file_layer("small", "small");
+    // Its directory is as old as the image says: that tells nothing.
+    let small = Layer::new()
+        .directory("./", 0o755)
+        .file("small", "small")
+        .finish();
     let image = Image::new(&[large_layer(1 << 20), small], gzip);
     let (large, small) = (image.layers[0].clone(), image.layers[1].clone());
     // The killed one tries several times in vain.
@@ -75,6 +80,10 @@ fn after_a_kill_only_the_rest_is_downloaded() {
         images(&machine).is_empty(),
         "an image appears whole or not at all"
     );
+    // A pull of something else in between takes nothing away.
+    let other = Image::new(&[file_layer("other", "other")], gzip);
+    let elsewhere = Server::start(move |request| serve(&other, request));
+    pull(&machine, &[&format!("{}/other:1", elsewhere.host)]).ok();
     let before = server.seen().len();
     killed.store(1, Ordering::SeqCst);
     let said = pull(&machine, &[&name]);

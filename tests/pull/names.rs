@@ -256,3 +256,32 @@ fn mirrors_are_asked_before_the_registry() {
         "{refused}"
     );
 }
+
+#[test]
+fn tls_is_believed_when_somebody_vouches_for_it() {
+    let machine = Machine::bare();
+    let directory = machine.path("registry");
+    let image = Image::new(&[file_layer("a", "a")], gzip);
+    Registry::start(&directory).push("tool:1", &image);
+    let certificate = machine.path("ca.pem");
+    let registry = Registry::with_tls(&directory, &certificate);
+    let name = format!("{}/tool:1", registry.host);
+    let hosts = machine.path("hosts").join(&registry.host);
+    std::fs::create_dir_all(&hosts).expect("directory");
+    let server = format!("server = \"https://{}\"\n", registry.host);
+    let configure = |more: &str| {
+        std::fs::write(hosts.join("hosts.toml"), format!("{server}{more}")).expect("write");
+    };
+    configure("");
+    let refused = pull(&machine, &[&name]).refused();
+    assert!(refused.contains("certificate"), "{refused}");
+    for vouched in [
+        format!("ca = {certificate:?}"),
+        "skip_verify = true".to_owned(),
+    ] {
+        configure(&vouched);
+        pull(&machine, &[&name]).ok();
+        machine.orlop(["image", "rm", &name]).ok();
+    }
+    assert_nothing(&machine);
+}

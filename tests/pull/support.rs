@@ -9,18 +9,14 @@ use crate::common::registry::digest_of;
 use crate::common::{Machine, Outcome, finish, path};
 use crate::image_archives::Layer;
 
-/// `orlop image pull` for a user without any configuration but the test's own.
+/// `orlop image pull`.
 pub fn pull(machine: &Machine, arguments: &[&str]) -> Outcome {
     finish(command(machine, arguments))
 }
 
 /// The same, not started yet.
 pub fn command(machine: &Machine, arguments: &[&str]) -> Command {
-    let mut command = machine.command(["image", "pull"].iter().chain(arguments));
-    command
-        .env("DOCKER_CONFIG", machine.path("docker"))
-        .env("ORLOP_HOSTS_DIR", machine.path("hosts"));
-    command
+    machine.command(["image", "pull"].iter().chain(arguments))
 }
 
 /// Writes docker's configuration file.

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use super::PullError;
+use super::plan::Plan;
 use super::staging::Staging;
-use super::{Plan, PullError};
 use crate::image::import::{Staged, publish, stage_blob};
 use crate::image::index::Index;
 use crate::image::store::ImageStore;

@@ -179,6 +179,12 @@ impl Fetch<'_> {
                 }
             }
         }
+        if at < self.wanted.size {
+            return Err(PullError::Client {
+                host: format!("for layer {} of {}", self.number, self.of),
+                reason: "no host is configured with the capability \"pull\"".to_owned(),
+            });
+        }
         sender.complete();
         Ok(())
     }

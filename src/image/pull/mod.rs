@@ -1,7 +1,7 @@
 //! Pulling images from registries (OCI distribution specification).
 //!
 //! What an image is, is asked for first; then its layers are downloaded and
-//! unpacked, several at a time, into a [`staging`] directory; then all of it
+//! unpacked, several at a time, into a staging directory; then all of it
 //! moves into the store in one step. So an image is there as a whole or not at
 //! all, and what was downloaded before an interruption is not downloaded again.
 //!
@@ -17,6 +17,7 @@ mod helper;
 pub mod hosts;
 mod layer;
 mod manifest;
+mod plan;
 mod platform;
 mod source;
 pub(super) mod staging;
@@ -26,25 +27,20 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use oci_spec::image::{Descriptor, ImageConfiguration};
 
 pub use error::PullError;
 pub use platform::Platform;
 pub use source::Patience;
 
 use self::layer::Fetch;
-use self::manifest::{Manifest, Wanted};
-use self::source::{Document, Source};
+use self::plan::{Plan, plan};
+use self::source::Source;
 use self::staging::Staging;
 use super::store::ImageStore;
 use super::{Image, Reference, digest};
 
 /// Layers that are downloaded and unpacked at a time.
 const AT_A_TIME: usize = 4;
-/// How deeply indexes may nest in indexes.
-const DEEPEST_INDEX: usize = 4;
-/// The largest configuration of an image, in bytes.
-const LARGEST_CONFIGURATION: u64 = 8 << 20;
 /// How often layers that others took away are fetched again.
 const ROUNDS: usize = 3;
 
@@ -105,19 +101,6 @@ pub struct Pulled {
     pub image: Image,
     /// False when it was there already, just as the registry has it.
     pub is_new: bool,
-}
-
-/// An image of a registry, with all that must be fetched.
-struct Plan {
-    /// The digest of what the reference leads to.
-    top: String,
-    platform: String,
-    manifest: Document,
-    /// The configuration's digest, which is the image's ID.
-    id: String,
-    config: Vec<u8>,
-    configuration: ImageConfiguration,
-    layers: Vec<Wanted>,
 }
 
 /// Pulls an image into the store, unless it is there just so.
@@ -259,163 +242,6 @@ fn name(reference: &Reference) -> String {
 fn is_there(store: &ImageStore, diff_id: &str) -> bool {
     let name = digest::hex(diff_id).unwrap_or_default();
     matches!(store.open_layer(name), Ok(Some(_)))
-}
-
-/// Finds out what must be fetched for an image.
-async fn plan(
-    source: &Source,
-    reference: &Reference,
-    what: &str,
-    platform: &Platform,
-) -> Result<Plan, PullError> {
-    let name = reference.familiar();
-    let mut document = source.manifest(what).await?;
-    if let Some(expected) = reference.digest() {
-        same(&name, expected, &document.digest)?;
-    }
-    let top = document.digest.clone();
-    for _ in 0..=DEEPEST_INDEX {
-        let index = match manifest::read(&document)? {
-            Manifest::Image(image) => {
-                return of_image(source, reference, top, document, image, platform).await;
-            }
-            Manifest::Index(index) => index,
-        };
-        let Some(chosen) = platform.choose(index.manifests()) else {
-            return Err(PullError::Platform {
-                image: name,
-                wanted: platform.to_string(),
-                found: offered(index.manifests()),
-            });
-        };
-        let expected = manifest::checked(&name, chosen)?;
-        let next = source.manifest(&expected).await?;
-        same(
-            &format!("the manifest for {platform} of {name}"),
-            &expected,
-            &next.digest,
-        )?;
-        sized(
-            source,
-            "the manifest",
-            chosen.size(),
-            next.text.len() as u64,
-        )?;
-        document = next;
-    }
-    Err(PullError::Damaged {
-        what: format!("the index of {name}"),
-        reason: "nests indexes too deeply".to_owned(),
-    })
-}
-
-async fn of_image(
-    source: &Source,
-    reference: &Reference,
-    top: String,
-    document: Document,
-    image: oci_spec::image::ImageManifest,
-    platform: &Platform,
-) -> Result<Plan, PullError> {
-    let name = reference.familiar();
-    let descriptor = manifest::configuration(&name, &image)?;
-    let config = small_blob(source, &name, descriptor).await?;
-    let what = format!("the configuration of {name}");
-    let configuration: ImageConfiguration = manifest::parse(&what, &config)?;
-    if !platform.takes(configuration.os(), configuration.architecture()) {
-        return Err(PullError::Platform {
-            image: name,
-            wanted: platform.to_string(),
-            found: format!("{}/{}", configuration.os(), configuration.architecture()),
-        });
-    }
-    Ok(Plan {
-        layers: manifest::layers(&name, &image, &configuration)?,
-        id: descriptor.digest().to_string(),
-        top,
-        platform: platform.to_string(),
-        manifest: document,
-        config,
-        configuration,
-    })
-}
-
-/// A blob that is kept in memory: an image's configuration.
-async fn small_blob(
-    source: &Source,
-    name: &str,
-    descriptor: &Descriptor,
-) -> Result<Vec<u8>, PullError> {
-    let what = format!("the configuration of {name}");
-    let size = descriptor.size();
-    if size > LARGEST_CONFIGURATION {
-        return Err(PullError::Damaged {
-            what,
-            reason: "is larger than 8 MiB".to_owned(),
-        });
-    }
-    let expected = descriptor.digest().to_string();
-    let (_, mut stream) = source.blob(&expected, 0).await?;
-    let mut text = Vec::new();
-    while let Some(piece) = stream.next().await {
-        match piece {
-            Ok(piece) => text.extend_from_slice(&piece),
-            // All has come; whether it is right is seen below.
-            Err(_) if text.len() as u64 == size => break,
-            Err(error) => return Err(PullError::stream(source.host(), &error)),
-        }
-        if text.len() as u64 > size {
-            break;
-        }
-    }
-    sized(source, &what, size, text.len() as u64)?;
-    same(&what, &expected, &digest::of(&text))?;
-    Ok(text)
-}
-
-fn same(what: &str, expected: &str, actual: &str) -> Result<(), PullError> {
-    match expected == actual {
-        true => Ok(()),
-        false => Err(PullError::Digest {
-            what: what.to_owned(),
-            expected: expected.to_owned(),
-            actual: actual.to_owned(),
-        }),
-    }
-}
-
-fn sized(source: &Source, what: &str, announced: u64, sent: u64) -> Result<(), PullError> {
-    match announced == sent {
-        true => Ok(()),
-        false => Err(PullError::Size {
-            what: what.to_owned(),
-            host: source.host().to_owned(),
-            announced,
-            sent: match sent > announced {
-                true => "more".to_owned(),
-                false => sent.to_string(),
-            },
-        }),
-    }
-}
-
-/// The platforms of an index, for people.
-fn offered(manifests: &[Descriptor]) -> String {
-    let platforms = manifests.iter().filter_map(|one| one.platform().as_ref());
-    let mut names: Vec<String> = platforms
-        .map(|one| {
-            let variant = one.variant().as_deref();
-            let variant = variant.map(|text| format!("/{text}")).unwrap_or_default();
-            format!("{}/{}{variant}", one.os(), one.architecture())
-        })
-        .filter(|name| name != "unknown/unknown")
-        .collect();
-    names.sort();
-    names.dedup();
-    match names.is_empty() {
-        true => "none at all".to_owned(),
-        false => error::printable(&names.join(", ")),
-    }
 }
 
 /// Downloads and unpacks what is missing, and makes the image known.

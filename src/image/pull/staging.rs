@@ -254,15 +254,29 @@ pub(in crate::image) fn clean(store: &ImageStore) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// Whether nobody went on with something for long. The times of a layer's
+/// directory are the image's: what lies beside it tells its age.
 fn is_old(dir: &OwnedFd, name: &str) -> bool {
-    let Ok(stat) = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
-        return false;
+    let stat = |name: &str| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let beside = match (name.strip_prefix("unpack-"), name.strip_prefix("done-")) {
+        (Some(hex), _) => Some(blob(hex)),
+        (_, Some(rest)) if !rest.ends_with(".json") => Some(format!("{name}.json")),
+        _ => None,
+    };
+    let changed = match &beside {
+        None => stat(name).map(|stat| stat.st_mtime),
+        Some(beside) => match stat(beside) {
+            Some(stat) => Some(stat.st_mtime),
+            None => stat(name).map(|stat| stat.st_ctime),
+        },
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();
     // A clock that was set back makes nothing old.
-    let changed = u64::try_from(stat.st_mtime).unwrap_or(0);
-    now.saturating_sub(changed) > KEPT.as_secs()
+    changed.is_some_and(|changed| {
+        let changed = u64::try_from(changed).unwrap_or(0);
+        now.saturating_sub(changed) > KEPT.as_secs()
+    })
 }
 
 fn blob(hex: &str) -> String {

@@ -342,7 +342,7 @@ impl Container {
         };
     }
 
-    /// The image is there.
+    /// Whatever went wrong with images before counts no more.
     pub(super) fn forget_image_failures(&mut self) {
         self.image_backoff = Backoff::images();
         self.config_backoff = Backoff::images();

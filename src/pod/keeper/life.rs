@@ -294,7 +294,10 @@ impl Keeper {
                     let message = format!("Container {name} definition changed, will be restarted");
                     self.end(index, grace, message, false);
                 }
-                State::Waiting { .. } => container.wait_no_longer(),
+                State::Waiting { .. } => {
+                    container.forget_image_failures();
+                    container.wait_no_longer();
+                }
                 State::Starting => {
                     if let Some(pull) = &container.pull {
                         pull.give_up();
