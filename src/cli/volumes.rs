@@ -173,6 +173,12 @@ fn told(home: &Home, volume: &Volume, mounted: &BTreeMap<String, Usage>) -> Told
         Some(Enforcement::LoopImage) => {
             let image = home.data().join("plugins").join(PLUGIN).join(&volume.name);
             told.source = image.display().to_string();
+            // The file system has a little more room, for what it needs itself.
+            if let (Some(usage), Some(limit)) = (&mut told.usage, told.limit) {
+                usage.capacity_bytes = usage.capacity_bytes.min(limit);
+                let left = limit.saturating_sub(usage.used_bytes);
+                usage.available_bytes = usage.available_bytes.min(left);
+            }
         }
         Some(Enforcement::ProjectQuota) => {
             told.source = on_disk(home, volume).display().to_string()

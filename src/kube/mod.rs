@@ -15,6 +15,7 @@ pub mod duration;
 pub mod error;
 pub mod expand;
 pub mod field;
+pub mod huge_pages;
 mod kinds;
 pub mod manifest;
 mod near;

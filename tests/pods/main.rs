@@ -7,6 +7,7 @@ mod commands;
 mod empty_dir;
 mod exec;
 mod host_path;
+mod huge_pages;
 mod image;
 mod list_order;
 mod logs;

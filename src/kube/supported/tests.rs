@@ -146,10 +146,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             volume(json!({"configMap": {}})),
             "spec.volumes[1].configMap",
         ),
-        (
-            volume(json!({"emptyDir": {"medium": "HugePages-2Mi"}})),
-            "spec.volumes[1].emptyDir.medium \"HugePages-2Mi\"",
-        ),
     ] {
         let want = format!("{refused} is not supported by this version of orlop");
         assert_eq!(checked(spec), Err(want));

@@ -27,6 +27,7 @@ use self::propagation::Sharing;
 use self::sandbox::Sandbox;
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
+use crate::kube::huge_pages;
 use crate::sys::process::{self, Kind};
 use crate::sys::socket;
 use crate::volume::{self, Place};
@@ -129,6 +130,7 @@ impl Launcher {
         let place = Place {
             directory: sandbox.volumes_on_disk.as_fd(),
             memory,
+            huge_pages: &huge_pages::requested(spec),
         };
         let sharing = Sharing::of(spec, name);
         let tree = sandbox.host.set_up(volume, sharing, || {
