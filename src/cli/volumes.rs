@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -127,7 +128,13 @@ fn mounted(home: &Home, pod: &Pod) -> BTreeMap<String, Usage> {
             return Ok(BTreeMap::new());
         };
         keeper.send(&Request::Usage, &[])?;
-        match keeper.receive_within(LIMIT)? {
+        let reply = keeper
+            .receive_within(LIMIT)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer within {LIMIT:?}"),
+                _ => error.into(),
+            });
+        match reply? {
             Some((Reply::Usage(usage), _)) => Ok(usage),
             Some((Reply::Failed(why), _)) => anyhow::bail!(why),
             _ => Ok(BTreeMap::new()),
