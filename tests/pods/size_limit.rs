@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use orlop::sys::cgroup::Cgroups;
-use orlop::sys::{pidfd, project_quota};
+use orlop::sys::{mount, pidfd, project_quota};
+use rustix::mount::MountAttrFlags;
 use serde_json::json;
 
 use crate::common::{LIMIT, Machine, entries, path};
 use crate::propagation::{import, on_a_host_of_its_own};
-use crate::support::{idle, kill, pod, status, with};
+use crate::support::{idle, kill, pod, status, until, with};
 
 const SPEC: &str = include_str!("../../specs/size-limit.yaml");
 
@@ -222,6 +223,36 @@ fn nothing_stays_of_a_limited_volume_whenever_its_pod_is_killed_or_forced_away()
     machine.orlop(["delete", "pod", "web", "--force"]).ok();
     machine.assert_nothing_is_left();
     assert_no_loop_device(&machine);
+}
+
+#[test]
+fn a_machine_that_cannot_limit_says_what_it_lacks() {
+    on_a_host_of_its_own(|| {
+        let machine = Machine::new();
+        // Without the programs that make file systems.
+        for place in ["/usr/sbin", "/sbin"] {
+            let tree = mount::tmpfs(&[], MountAttrFlags::empty()).expect("tmpfs");
+            let place = fs::File::open(place).expect("open");
+            mount::attach(tree.as_fd(), place.as_fd()).expect("cover");
+        }
+        let doctor = machine.orlop(["doctor"]).stdout;
+        let lacks = "mke2fs (install e2fsprogs), e2fsck (install e2fsprogs): pods with a sizeLimit on disk do not start";
+        assert!(doctor.contains(lacks), "{doctor}");
+        let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        let spec = json!({
+            "containers": [with(idle("c"), &mounts)],
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}],
+        });
+        machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+        until(&machine, &["describe", "pod", "web"], |page| {
+            page.contains(
+                "MountVolume.SetUp failed for volume \"v\" : a sizeLimit on this file system needs mke2fs, \
+                 which is not installed: install e2fsprogs",
+            )
+        });
+        machine.orlop(["delete", "pod", "web", "--now"]).ok();
+        machine.assert_nothing_is_left();
+    });
 }
 
 #[test]
