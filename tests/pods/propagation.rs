@@ -210,5 +210,6 @@ fn a_hostpath_that_shares_nothing_keeps_the_pod_waiting_with_the_reason() {
         propagate(shared.as_fd(), MountPropagationFlags::SHARED);
         machine.wait_for("web", |pod| pod["status"]["phase"] == "Running");
         machine.orlop(["delete", "pod", "web", "--now"]).ok();
+        rustix::mount::unmount(&host, UnmountFlags::DETACH).expect("unmount");
     });
 }

@@ -187,6 +187,15 @@ fn what_cannot_be_a_part_is_said_in_kubelets_words() {
     machine.assert_nothing_is_left();
 }
 
+/// Ends the racer, also when the test fails.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Real starts, while a racer swaps the part with a link to the host.
 #[test]
 fn a_link_that_comes_between_two_starts_never_leads_to_the_host() {
@@ -225,6 +234,7 @@ fn a_link_that_comes_between_two_starts_never_leads_to_the_host() {
         .expect("time");
     let (mut inside, mut refused) = (0, 0);
     std::thread::scope(|scope| {
+        let _end = AtEnd(&over);
         scope.spawn(|| {
             let (swap, link) = (volume.join("swap"), volume.join("link"));
             while !over.load(Ordering::Relaxed) {
@@ -253,7 +263,6 @@ fn a_link_that_comes_between_two_starts_never_leads_to_the_host() {
             }
             machine.orlop(["delete", "pod", "web", "--now"]).ok();
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert!(
         inside > 0 && refused > 0,
