@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -127,7 +128,13 @@ fn mounted(home: &Home, pod: &Pod) -> BTreeMap<String, Usage> {
             return Ok(BTreeMap::new());
         };
         keeper.send(&Request::Usage, &[])?;
-        match keeper.receive_within(LIMIT)? {
+        let reply = keeper
+            .receive_within(LIMIT)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer within {LIMIT:?}"),
+                _ => error.into(),
+            });
+        match reply? {
             Some((Reply::Usage(usage), _)) => Ok(usage),
             Some((Reply::Failed(why), _)) => anyhow::bail!(why),
             _ => Ok(BTreeMap::new()),
@@ -173,6 +180,12 @@ fn told(home: &Home, volume: &Volume, mounted: &BTreeMap<String, Usage>) -> Told
         Some(Enforcement::LoopImage) => {
             let image = home.data().join("plugins").join(PLUGIN).join(&volume.name);
             told.source = image.display().to_string();
+            // The file system has a little more room, for what it needs itself.
+            if let (Some(usage), Some(limit)) = (&mut told.usage, told.limit) {
+                usage.capacity_bytes = usage.capacity_bytes.min(limit);
+                let left = limit.saturating_sub(usage.used_bytes);
+                usage.available_bytes = usage.available_bytes.min(left);
+            }
         }
         Some(Enforcement::ProjectQuota) => {
             told.source = on_disk(home, volume).display().to_string()

@@ -18,6 +18,7 @@ pub mod error;
 pub mod expand;
 pub mod field;
 pub mod go_duration;
+pub mod huge_pages;
 pub mod jsonpath;
 pub mod kind;
 mod kinds;

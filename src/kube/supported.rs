@@ -227,7 +227,6 @@ pub const POD: &[Group] = &[
         kind: "EmptyDirVolumeSource",
         at: &["spec.volumes[].emptyDir"],
         used: "medium sizeLimit",
-        refused_values: &[("medium", &["HugePages*"])],
         ..GROUP
     },
     Group {
@@ -408,9 +407,9 @@ fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
             ("requests", &resources.requests),
         ] {
             for name in amounts.iter().flat_map(|amounts| amounts.keys()) {
-                // Names without a domain are either the three of every
-                // machine or mistakes, which validation tells the user.
-                if name.starts_with("hugepages-") || name.contains('/') {
+                // Names without a domain are either those of every machine
+                // or mistakes, which validation tells the user.
+                if name.contains('/') {
                     refused.push(entry(&format!("{at}.resources.{list}"), name));
                 }
             }

@@ -63,6 +63,24 @@ fn make_tmpfs(
     )?)
 }
 
+/// A new hugetlbfs that is attached nowhere yet. `options` are those of
+/// Documentation/admin-guide/mm/hugetlbpage.rst of the kernel.
+///
+/// # Errors
+/// What fsopen(2), fsconfig(2) or fsmount(2) say.
+pub fn hugetlbfs(options: &[(&str, String)]) -> io::Result<OwnedFd> {
+    let context = fsopen("hugetlbfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(context.as_fd(), *key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
+}
+
 /// The ext4 file system on the block device at `device`, attached nowhere yet.
 ///
 /// Blocks that are no longer used are given back to what is below the device, and

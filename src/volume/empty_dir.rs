@@ -4,7 +4,8 @@
 //! On the default medium it is a real directory of the host, at
 //! `kubernetes.io~empty-dir/<name>` below the pod's volumes, so that people can
 //! look into it from outside while the pod runs. On the medium `Memory` it is a
-//! tmpfs, which exists in the pod's mount namespace alone and ends with it.
+//! tmpfs, which exists in the pod's mount namespace alone and ends with it; on
+//! `HugePages` it is a hugetlbfs, likewise.
 //!
 //! A `sizeLimit` is a hard limit, met as `ENOSPC` (or `EDQUOT`): the size of the
 //! tmpfs; on disk a project quota where the file system has it, otherwise a file
@@ -19,11 +20,13 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::{Place, Volume, VolumeError};
-use crate::kube::quantity::Quantity;
+use crate::kube::{self, quantity::Quantity};
 use crate::sys::{mount, project_quota};
 
+pub use self::huge_pages::HugePagesError;
 pub use self::image::{ImageError, missing_programs};
 
+mod huge_pages;
 mod image;
 pub mod project;
 
@@ -103,6 +106,9 @@ impl Volume for EmptyDir<'_> {
         match self.source.medium.as_deref() {
             None | Some("") => self.on_disk(place),
             Some("Memory") => self.in_memory(place),
+            Some(medium) if kube::huge_pages::is_medium(medium) => {
+                self::huge_pages::set_up(self.name, medium, place.huge_pages, limit(self.source))
+            }
             Some(other) => Err(VolumeError::UnknownMedium(other.to_owned())),
         }
     }

@@ -30,6 +30,8 @@ pub struct Place<'a> {
     /// Bytes that this volume may have if it is in memory: the least of its own
     /// limit, the pod's, and what the machine has.
     pub memory: u64,
+    /// The sizes of huge pages, in bytes, that the pod's containers request.
+    pub huge_pages: &'a [u64],
 }
 
 /// A kind of volume with what the manifest says of one volume of it.
@@ -61,7 +63,7 @@ pub enum VolumeError {
     #[error("the path {0:?} must not contain '..'")]
     Climbs(String),
     /// An emptyDir's medium that does not exist.
-    #[error("unknown storage medium {0:?}: use \"\" or \"Memory\"")]
+    #[error("unknown storage medium {0:?}: use \"\", \"Memory\" or \"HugePages\"")]
     UnknownMedium(String),
     /// A volume of a kind that this version cannot set up.
     #[error("volume {0:?} is of a kind that this version of orlop cannot mount")]
@@ -69,6 +71,9 @@ pub enum VolumeError {
     /// An emptyDir's limit cannot be enforced.
     #[error(transparent)]
     Image(#[from] empty_dir::ImageError),
+    /// An emptyDir of huge pages cannot be had.
+    #[error(transparent)]
+    HugePages(#[from] empty_dir::HugePagesError),
     /// A step failed.
     #[error("cannot {step} {path:?}: {source}")]
     Step {

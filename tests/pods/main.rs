@@ -12,6 +12,7 @@ mod empty_dir;
 mod environment;
 mod exec;
 mod host_path;
+mod huge_pages;
 mod image;
 mod image_volumes;
 mod init;

@@ -18,7 +18,7 @@ const SPEC: &str = include_str!("../../specs/mount-propagation.yaml");
 
 /// Runs a test on a thread with a mount namespace of its own, which stands for the
 /// host's and ends with the thread.
-fn on_a_host_of_its_own(test: impl FnOnce() + Send + 'static) {
+pub fn on_a_host_of_its_own(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         namespace::leave(UnshareFlags::NEWNS).expect("a mount namespace");
         let root = File::open("/").expect("open");
@@ -49,6 +49,14 @@ fn share(place: &Path) {
     mount_at(place);
     let shared = File::open(place).expect("open");
     propagate(shared.as_fd(), MountPropagationFlags::SHARED);
+}
+
+/// Imports `busybox:latest` into a bare machine.
+pub fn import(machine: &Machine) {
+    let archive = machine.path("busybox.tar");
+    fs::write(&archive, crate::common::busybox_archive()).expect("write");
+    let import = ["image", "import", path(&archive), "busybox:latest"];
+    machine.orlop(import).ok();
 }
 
 fn is_mount_point(place: &Path) -> bool {
@@ -126,11 +134,7 @@ fn a_hostpath_beside_the_run_directory_is_shared_all_the_same() {
         // The run directory and the hostPath on one shared mount, as in /run.
         let place = machine.directory.path().canonicalize().expect("a path");
         share(&place);
-        let archive = place.join("busybox.tar");
-        fs::write(&archive, crate::common::busybox_archive()).expect("write");
-        machine
-            .orlop(["image", "import", path(&archive), "busybox:latest"])
-            .ok();
+        import(&machine);
         let host = place.join("host");
         fs::create_dir(&host).expect("mkdir");
         let containers = [seeing("gives", "Bidirectional")];
@@ -206,5 +210,6 @@ fn a_hostpath_that_shares_nothing_keeps_the_pod_waiting_with_the_reason() {
         propagate(shared.as_fd(), MountPropagationFlags::SHARED);
         machine.wait_for("web", |pod| pod["status"]["phase"] == "Running");
         machine.orlop(["delete", "pod", "web", "--now"]).ok();
+        rustix::mount::unmount(&host, UnmountFlags::DETACH).expect("unmount");
     });
 }

@@ -179,10 +179,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.volumes[1].projected.sources[0].serviceAccountToken (there is no API server that could issue or \
              accept a token)",
         ),
-        (
-            volume(json!({"emptyDir": {"medium": "HugePages-2Mi"}})),
-            "spec.volumes[1].emptyDir.medium \"HugePages-2Mi\"",
-        ),
     ] {
         let want = format!("{refused} is not supported by this version of orlop");
         assert_eq!(checked(spec), Err(want));

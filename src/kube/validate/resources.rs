@@ -1,6 +1,7 @@
 //! Requests and limits.
 
 use crate::kube::field::{Findings, entry};
+use crate::kube::huge_pages;
 use crate::kube::quantity::Quantity;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource;
@@ -13,7 +14,9 @@ pub(super) fn check(resources: &ResourceRequirements, at: &str, findings: &mut F
     let limits = amounts(&resources.limits, &format!("{at}.limits"), findings);
     let requests_at = format!("{at}.requests");
     let requests = amounts(&resources.requests, &requests_at, findings);
-    for (name, request) in &requests {
+    check_huge_pages(&limits, &requests, at, findings);
+    let overcommits = |(name, _): &(&String, &Quantity)| huge_pages::page_size(name).is_none();
+    for (name, request) in requests.iter().filter(overcommits) {
         if let Some(limit) = limits.get(name).filter(|limit| request > limit) {
             findings.invalid(
                 entry(&requests_at, name),
@@ -21,6 +24,30 @@ pub(super) fn check(resources: &ResourceRequirements, at: &str, findings: &mut F
                 format!("must be less than or equal to {name} limit of {limit}"),
             );
         }
+    }
+}
+
+/// Huge pages are set aside, not promised: nobody requests less than the limit.
+fn check_huge_pages(limits: &Amounts, requests: &Amounts, at: &str, findings: &mut Findings) {
+    let names = || limits.keys().chain(requests.keys());
+    let is_pages = |name: &String| huge_pages::page_size(name).is_some();
+    for (name, request) in requests.iter().filter(|(name, _)| is_pages(name)) {
+        match limits.get(name) {
+            None => findings.required(
+                entry(&format!("{at}.limits"), name),
+                "Limit must be set for non overcommitable resources",
+            ),
+            Some(limit) if limit != request => findings.invalid(
+                entry(&format!("{at}.requests"), name),
+                &request.to_string(),
+                format!("must be equal to {name} limit of {limit}"),
+            ),
+            Some(_) => {}
+        }
+    }
+    let mut computes = names().filter(|name| matches!(name.as_str(), "cpu" | "memory"));
+    if names().any(is_pages) && computes.next().is_none() {
+        findings.forbidden(at, "HugePages require cpu or memory");
     }
 }
 
@@ -35,9 +62,9 @@ fn amounts(
         let in_bytes = match name.as_str() {
             "cpu" => false,
             "memory" | "ephemeral-storage" => true,
+            name if huge_pages::page_size(name).is_some() => true,
             _ => {
-                let why =
-                    "must be a standard resource for containers: cpu, memory or ephemeral-storage";
+                let why = "must be a standard resource for containers: cpu, memory, ephemeral-storage or hugepages-<size>";
                 findings.invalid(at, name, why);
                 continue;
             }
@@ -50,6 +77,14 @@ fn amounts(
             }
             Ok(amount) if in_bytes && !amount.is_whole() => {
                 findings.invalid(field, &written.0, fraction_of_a_byte(&written.0));
+            }
+            Ok(amount)
+                if huge_pages::page_size(name)
+                    .is_some_and(|size| amount.to_bytes() % size != 0) =>
+            {
+                let size = name.trim_start_matches(huge_pages::PREFIX);
+                let why = format!("{} is not positive integer multiple of {size}", written.0);
+                findings.invalid(field, &written.0, why);
             }
             Ok(amount) => {
                 amounts.insert(name.clone(), amount);

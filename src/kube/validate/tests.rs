@@ -180,7 +180,8 @@ fn a_volume_has_one_source_and_a_name_of_its_own() {
         ),
         (
             json!({"emptyDir": {"medium": "Disk"}}),
-            "emptyDir.medium: Unsupported value: \"Disk\": supported values: \"\", \"Memory\"",
+            "emptyDir.medium: Unsupported value: \"Disk\": supported values: \"\", \"HugePages\", \
+             \"HugePages-1Gi\", \"HugePages-2Mi\", \"Memory\"",
         ),
         (
             json!({"emptyDir": {"medium": "Memory", "sizeLimit": "-1"}}),
@@ -220,14 +221,29 @@ fn requests_stay_within_limits() {
         ),
         (
             json!({"requests": {"mem": "1Gi"}}),
-            "requests: Invalid value: \"mem\": must be a standard resource for containers: cpu, memory or \
-             ephemeral-storage",
+            "requests: Invalid value: \"mem\": must be a standard resource for containers: cpu, memory, \
+             ephemeral-storage or hugepages-<size>",
+        ),
+        (
+            json!({"limits": {"cpu": "1", "hugepages-2Mi": "4Mi"}, "requests": {"hugepages-2Mi": "2Mi"}}),
+            "requests[hugepages-2Mi]: Invalid value: \"2Mi\": must be equal to hugepages-2Mi limit of 4Mi",
+        ),
+        (
+            json!({"limits": {"cpu": "1"}, "requests": {"hugepages-2Mi": "2Mi"}}),
+            "limits[hugepages-2Mi]: Required value: Limit must be set for non overcommitable resources",
         ),
     ] {
         assert_eq!(resources(given), [format!("{at}.{want}")]);
     }
+    let odd = json!({"limits": {"memory": "1Gi", "hugepages-2Mi": "3Mi"}});
+    let why = "Invalid value: \"3Mi\": 3Mi is not positive integer multiple of 2Mi";
+    let both = ["limits", "requests"].map(|list| format!("{at}.{list}[hugepages-2Mi]: {why}"));
+    assert_eq!(resources(odd), both);
+    let alone = json!({"limits": {"hugepages-1Gi": "1Gi"}, "requests": {"hugepages-1Gi": "1Gi"}});
+    let wanted = format!("{at}: Forbidden: HugePages require cpu or memory");
+    assert_eq!(resources(alone), [wanted]);
     let good = json!({
-        "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1G"},
+        "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1G", "hugepages-2Mi": "4Mi"},
         "requests": {"cpu": "1000m", "memory": "1024Mi"}
     });
     assert_eq!(resources(good), OK);

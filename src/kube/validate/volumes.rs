@@ -2,13 +2,14 @@
 
 use super::{check_names, files, volume_mount};
 use crate::kube::field::Findings;
+use crate::kube::huge_pages;
 use crate::kube::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, HostPathVolumeSource, PodSpec, Volume,
 };
 use std::collections::HashSet;
 
-const MEDIUMS: &[&str] = &["", "Memory"];
+const MEDIUMS: &[&str] = &["", "HugePages", "HugePages-1Gi", "HugePages-2Mi", "Memory"];
 const HOST_PATH_TYPES: &[&str] = &[
     "",
     "BlockDevice",
@@ -62,7 +63,10 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
 }
 
 fn check_empty_dir(source: &EmptyDirVolumeSource, at: &str, findings: &mut Findings) {
-    findings.one_of(format!("{at}.medium"), source.medium.as_deref(), MEDIUMS);
+    let medium = source.medium.as_deref();
+    if !medium.is_some_and(huge_pages::is_medium) {
+        findings.one_of(format!("{at}.medium"), medium, MEDIUMS);
+    }
     let Some(limit) = &source.size_limit else {
         return;
     };

@@ -30,6 +30,7 @@ use self::propagation::Sharing;
 use self::sandbox::{Sandbox, beneath};
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
+use crate::kube::huge_pages;
 use crate::sys::process::{self, Kind};
 use crate::sys::{memory, network, socket};
 use crate::volume::written::Written;
@@ -165,6 +166,7 @@ impl Launcher {
         let place = Place {
             directory: sandbox.volumes_on_disk.as_fd(),
             memory,
+            huge_pages: &huge_pages::requested(spec),
         };
         let sharing = Sharing::of(spec, name);
         let tree = sandbox.host.set_up(volume, sharing, || {

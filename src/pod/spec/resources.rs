@@ -6,8 +6,11 @@
 //! <https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/>
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
-use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{
+    LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources,
+};
 
+use crate::kube::huge_pages;
 use crate::kube::qos::{self, Compute, QosClass};
 use crate::oci::defaults;
 
@@ -31,6 +34,17 @@ pub fn container(container: &Container, privileged: bool) -> LinuxResources {
         qos::limit(resources, Compute::Cpu),
         qos::limit(resources, Compute::Memory),
     );
+    let pages = huge_pages::limits(resources);
+    if !pages.is_empty() {
+        let limits = pages.into_iter().map(|(size, limit)| {
+            let mut pages = LinuxHugepageLimit::default();
+            pages
+                .set_page_size(cgroup_name(size))
+                .set_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+            pages
+        });
+        result.set_hugepage_limits(Some(limits.collect()));
+    }
     result.set_devices(Some(if privileged {
         vec![every_device()]
     } else {
@@ -111,6 +125,15 @@ fn compute(request: u64, limit: u64, memory: u64) -> LinuxResources {
         resources.set_memory(Some(bytes));
     }
     resources
+}
+
+/// The size of a page as control groups write it: `2MB`, `1GB`.
+fn cgroup_name(page_size: u64) -> String {
+    match page_size {
+        size if size >= 1 << 30 => format!("{}GB", size >> 30),
+        size if size >= 1 << 20 => format!("{}MB", size >> 20),
+        size => format!("{}KB", size >> 10),
+    }
 }
 
 fn shares(request: u64) -> u64 {

@@ -90,21 +90,22 @@ pub(super) fn set_up(pod: BorrowedFd, name: &str, bytes: u64) -> Result<OwnedFd,
     };
     let superblock = read(&image).map_err(VolumeError::step("read the image of", name))?;
     let label = format!("orlop:{}", superblock.uuid);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => ImageError::NoLoopDevices.into(),
+        _ => VolumeError::step("make a loop device for", name)(error),
+    };
+    let mut checked = false;
     // Two devices on one file would be two caches: whoever still uses the image
     // uses this device.
-    let attached = loop_device::find(&label).and_then(|found| match found {
-        Some(device) => Ok(Ok(device)),
-        None if superblock.valid => loop_device::attach(image.as_fd(), &label).map(Ok),
-        None => Ok(check(&image)).and_then(|checked| match checked {
-            Ok(()) => loop_device::attach(image.as_fd(), &label).map(Ok),
-            Err(error) => Ok(Err(error)),
-        }),
-    });
-    let device = match attached {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ImageError::NoLoopDevices.into());
+    let device = match loop_device::find(&label).map_err(failed)? {
+        Some(device) => device,
+        None => {
+            if !superblock.valid {
+                check(&image)?;
+                checked = true;
+            }
+            loop_device::attach(image.as_fd(), &label).map_err(failed)?
         }
-        attached => attached.map_err(VolumeError::step("make a loop device for", name))??,
     };
     let tree = mount::ext4(&device.path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => ImageError::NoFileSystem.into(),
@@ -118,7 +119,7 @@ pub(super) fn set_up(pod: BorrowedFd, name: &str, bytes: u64) -> Result<OwnedFd,
     )
     .map_err(VolumeError::step("open the root of", name))?;
     fchmod(&root, EVERYBODY).map_err(VolumeError::step("set the mode of", name))?;
-    forget_lost_and_found(root.as_fd()).map_err(VolumeError::step("empty", name))?;
+    forget_lost_and_found(root.as_fd(), checked).map_err(VolumeError::step("empty", name))?;
     drop(device);
     Ok(tree)
 }
@@ -238,11 +239,11 @@ fn read(image: &File) -> io::Result<Superblock> {
 }
 
 /// An empty volume is empty: many a program refuses to begin in a directory that
-/// holds something.
-fn forget_lost_and_found(root: BorrowedFd) -> rustix::io::Result<()> {
+/// holds something. `checked` says that the directory may be a new one.
+fn forget_lost_and_found(root: BorrowedFd, checked: bool) -> rustix::io::Result<()> {
     let name = "lost+found";
     match statat(root, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if stat.st_ino == LOST_AND_FOUND => {}
+        Ok(stat) if checked || stat.st_ino == LOST_AND_FOUND => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno),
     }

@@ -111,6 +111,15 @@ fn directories_that_are_missing_get_the_mode_of_the_volumes_root() {
     }
 }
 
+/// Ends the racers, also when the test fails.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Ten thousand resolutions while others swap a directory on the way with a
 /// link to the host as fast as they can: each ends inside or with an error.
 #[test]
@@ -138,6 +147,7 @@ fn a_racer_never_gets_a_part_of_the_host() {
     };
     let (mut inside, mut refused, mut rounds) = (0_u64, 0_u64, 0_u64);
     std::thread::scope(|scope| {
+        let _end = AtEnd(&over);
         scope.spawn(|| swap(ground.path("volume/swap"), ground.path("volume/link")));
         scope.spawn(|| {
             let deep = ground.path("volume/swap/deep");
@@ -155,7 +165,6 @@ fn a_racer_never_gets_a_part_of_the_host() {
             }
             rounds += 1;
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert!(swaps.load(Ordering::Relaxed) > 0 && inside > 0 && refused > 0);
     let names: Vec<_> = fs::read_dir(ground.path("host"))
