@@ -76,8 +76,8 @@ pub const POD: &[Group] = &[
         kind: "PodSpec",
         at: &["spec"],
         used: "activeDeadlineSeconds containers dnsConfig dnsPolicy hostAliases hostIPC hostNetwork hostPID hostUsers \
-               hostname initContainers os restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
-        accepted: "affinity automountServiceAccountToken enableServiceLinks imagePullSecrets nodeName nodeSelector \
+               hostname imagePullSecrets initContainers os restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
+        accepted: "affinity automountServiceAccountToken enableServiceLinks nodeName nodeSelector \
                    overhead preemptionPolicy priority priorityClassName readinessGates schedulerName \
                    schedulingGroup serviceAccount serviceAccountName subdomain tolerations \
                    topologySpreadConstraints",

@@ -21,6 +21,7 @@ pub mod lock;
 pub mod log_files;
 pub mod logs;
 pub mod protocol;
+pub mod pull_secrets;
 pub mod puller;
 pub mod references;
 pub mod remind;

@@ -8,7 +8,7 @@ use orlop::sys::pidfd;
 use serde_json::{Value, json};
 
 use crate::common::http::{Reply, Server};
-use crate::common::registry::{Image, Registry, busybox, gzip, serve};
+use crate::common::registry::{Image, PASSWORD, Registry, USER, busybox, gzip, serve};
 use crate::common::{LIMIT, Machine, busybox_archive, finish, path};
 use crate::image_archives::Layer;
 use crate::support::{idle, kill, pod, row, status, until, with};
@@ -340,6 +340,38 @@ fn without_the_program_that_pulls_the_pod_says_so() {
         message.contains("install it beside containerd-shim-orlop-v2"),
         "{message}"
     );
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+}
+
+#[test]
+fn a_pod_brings_along_what_the_registry_wants() {
+    let machine = Machine::bare();
+    let registry = Registry::with_password(&machine.path("registry"));
+    registry.push("tool:1", &busybox());
+    let mut pod: serde_json::Value = serde_json::from_str(&pod(&json!({
+        "containers": [of("c", &format!("{}/tool:1", registry.host))],
+        "imagePullSecrets": [{"name": "login"}],
+    })))
+    .expect("JSON");
+    let file = machine.path("pod.json");
+    fs::write(&file, pod.to_string()).expect("write");
+    machine.orlop(["apply", "-f", path(&file)]).ok();
+    wait_for_reason(&machine, "c", "ErrImagePull");
+    let page = machine.orlop(["describe", "pod", "web"]).ok();
+    let missing = "Unable to retrieve some image pull secrets (login); attempting to pull the image may not succeed.";
+    assert!(page.contains(missing), "{page}");
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+
+    let login =
+        json!({"auths": {(registry.host.clone()): {"username": USER, "password": PASSWORD}}});
+    pod["metadata"]["name"] = json!("web");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"},
+        "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": login.to_string()},
+    });
+    let both = json!({"apiVersion": "v1", "kind": "List", "items": [secret, pod]});
+    fs::write(&file, both.to_string()).expect("write");
+    machine.orlop(["apply", "--wait", "-f", path(&file)]).ok();
     machine.orlop(["delete", "pod", "web", "--now"]).ok();
 }
 

@@ -6,6 +6,12 @@ use super::{GROUP, Group};
 /// The types of a pod that say what its variables and volumes draw from.
 pub const DRAWN: &[Group] = &[
     Group {
+        kind: "LocalObjectReference",
+        at: &["spec.imagePullSecrets[]"],
+        used: "name",
+        ..GROUP
+    },
+    Group {
         kind: "EnvFromSource",
         at: &["spec.containers[].envFrom[]"],
         used: "configMapRef prefix secretRef",

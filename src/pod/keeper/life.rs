@@ -31,6 +31,7 @@ impl Keeper {
             return;
         }
         let references = self.references(&specification);
+        let secrets = self.pull_secrets(index);
         let logs = self.log_directory();
         let container = &mut self.containers[index];
         let id = start::new_id();
@@ -42,7 +43,7 @@ impl Keeper {
                 events: self.events.clone(),
                 index,
                 roots: self.home.roots.clone(),
-                secrets: Vec::new(),
+                secrets,
             },
             hubs: self.watchers.hubs(),
             logs,

@@ -26,6 +26,7 @@ use super::{Event, Keeper};
 use crate::image::store::ImageStore;
 use crate::image::{Image, ImageError};
 use crate::oci::signal::KILL;
+use crate::pod::pull_secrets;
 use crate::pod::puller::{Answer, Question};
 use crate::storage::events::EventType;
 use crate::storage::roots::Roots;
@@ -269,6 +270,37 @@ impl Keeper {
     pub(super) fn image_said(&self, index: usize, kind: EventType, reason: &str, message: String) {
         let path = self.containers[index].field_path();
         self.happened(kind, &path, reason, message);
+    }
+
+    /// What the pod brings along for registries. A pull is tried without what is not
+    /// there, as a registry may want nothing.
+    pub(super) fn pull_secrets(&self, index: usize) -> Vec<String> {
+        let found = match pull_secrets::of(&self.pod, &self.store) {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!("cannot read the image pull secrets: {error:#}");
+                self.image_said(
+                    index,
+                    EventType::Warning,
+                    "FailedToRetrieveImagePullSecret",
+                    message,
+                );
+                return Vec::new();
+            }
+        };
+        if !found.missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                found.missing.join(", ")
+            );
+            self.image_said(
+                index,
+                EventType::Warning,
+                "FailedToRetrieveImagePullSecret",
+                message,
+            );
+        }
+        found.configurations
     }
 
     /// A pull has begun, or come to its end.
