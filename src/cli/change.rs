@@ -15,7 +15,7 @@ use crate::kube::manifest::{self, Document, Object, Source};
 use crate::kube::selector::LabelSelector;
 use crate::pod::control::{Client, Request};
 use crate::pod::{remind, repair};
-use crate::storage::store::StoreError;
+use crate::storage::store::{StoreError, boot_id};
 use crate::sys::node;
 
 /// How often a change is made anew when somebody else changes the object, too.
@@ -187,7 +187,7 @@ pub(super) fn targets(
             (false, false) => targets.extend(selection.names.into_iter().map(|name| (kind, name))),
             (true, true) => {
                 let wanted = Wanted::new(kind, selector, None)?;
-                let found = wanted.of(&machine.store, kind, Some(namespace))?;
+                let found = wanted.of(&machine.store, kind, Some(namespace), &boot_id()?)?;
                 let names = found.iter().map(|object| (kind, object.name().to_owned()));
                 targets.extend(names);
             }

@@ -18,7 +18,7 @@ use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
 use crate::pod::{remind, repair};
-use crate::storage::store::StoreError;
+use crate::storage::store::{StoreError, boot_id};
 use crate::sys::cgroup::Cgroups;
 
 /// `orlop delete` on the command line.
@@ -192,7 +192,7 @@ fn names(args: &DeleteArgs, machine: &Machine) -> Result<Vec<(Kind, String, Stri
             }
             let wanted = Wanted::new(kind, args.selector.as_ref(), args.field_selector.as_ref())?;
             let namespace = (!args.all_namespaces).then_some(here.as_str());
-            let found = wanted.of(&machine.store, kind, namespace)?;
+            let found = wanted.of(&machine.store, kind, namespace, &boot_id()?)?;
             let place = |object: &Object| (object.namespace().to_owned(), object.name().to_owned());
             found.iter().map(place).collect()
         } else if selection.names.is_empty() {

@@ -138,7 +138,7 @@ pub(super) fn objects(
     }
     let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
     let mut found = match selection.names.as_slice() {
-        [] => wanted.of(store, kind, namespace)?,
+        [] => wanted.of(store, kind, namespace, boot_id)?,
         names => named(args, store, kind, names, boot_id, answer)?,
     };
     if let Some(path) = &args.sort_by {

@@ -44,14 +44,20 @@ impl Wanted {
         })
     }
 
-    /// Those of a kind, of a namespace or of all, as they are in this boot of the
-    /// machine.
+    /// Those of a kind, of a namespace or of all, as they are in the boot of the
+    /// machine with the id `boot_id`.
     ///
     /// # Errors
     /// The store's.
-    pub fn of(&self, store: &Store, kind: Kind, namespace: Option<&str>) -> Result<Vec<Object>> {
+    pub fn of(
+        &self,
+        store: &Store,
+        kind: Kind,
+        namespace: Option<&str>,
+        boot_id: &str,
+    ) -> Result<Vec<Object>> {
         let mut found = Vec::new();
-        for object in get::list(store, kind, namespace, &store::boot_id()?)? {
+        for object in get::list(store, kind, namespace, boot_id)? {
             if self.matches(&object)? {
                 found.push(object);
             }
@@ -59,12 +65,14 @@ impl Wanted {
         Ok(found)
     }
 
-    /// Those pods.
+    /// Those pods, as they are in this boot.
     ///
     /// # Errors
     /// The store's.
     pub fn pods(&self, store: &Store, namespace: Option<&str>) -> Result<Vec<Pod>> {
-        let all = self.of(store, Kind::Pod, namespace)?.into_iter();
+        let all = self
+            .of(store, Kind::Pod, namespace, &store::boot_id()?)?
+            .into_iter();
         Ok(all
             .filter_map(|object| match object {
                 Object::Pod(pod) => Some(*pod),

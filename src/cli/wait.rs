@@ -171,7 +171,7 @@ pub fn run(args: &WaitArgs, store: &Store) -> Result<ExitCode> {
             let wanted = Wanted::new(kind, args.selector.as_ref(), args.field_selector.as_ref())?;
             let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
             let found = loop {
-                let found = wanted.of(store, kind, namespace)?;
+                let found = wanted.of(store, kind, namespace, &waiting.boot)?;
                 let late = args.for_ != Goal::Create || !found.is_empty();
                 if late || !waiting.changes.wait(Some(deadline))? {
                     break found;

@@ -113,7 +113,7 @@ fn answer(
         let kind = selection.resource.kind();
         if selection.names.is_empty() {
             let wanted = Wanted::new(kind, args.selector.as_ref(), None)?;
-            found.extend(wanted.of(store, kind, namespace)?);
+            found.extend(wanted.of(store, kind, namespace, boot_id)?);
         }
         for name in &selection.names {
             let named = named(store, kind, &args.namespace, name, boot_id)?;
