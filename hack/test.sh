@@ -42,8 +42,8 @@ export CARGO_TARGET_DIR=$target
 # Nextest keeps its reports below the repository whatever cargo's target directory is.
 reports=$PWD/target/nextest
 results=$target/orlop-test
-rm -rf "$results" "$reports"/{default,uml}/junit.xml
-mkdir -p "$results" "$reports"
+rm -rf "$results" "$reports/default/junit.xml"
+mkdir -p "$results"
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 # Tests mount, make namespaces and cgroups: they run as root, the compiler as whoever calls.
@@ -95,13 +95,34 @@ test_host() {
 	fi
 }
 
+# One virtual machine for each processor (four at most), each with its share of the tests.
 test_uml() {
 	# What is repeated a hundred times on this kernel is repeated less on a slow one.
 	export ORLOP_TEST_NO_SKIP=1 ORLOP_TEST_RUNS=${ORLOP_TEST_RUNS:-25} ORLOP_TEST_KILLS=${ORLOP_TEST_KILLS:-50}
 	export UML_ENV="ORLOP_TEST_NO_SKIP ORLOP_TEST_RUNS ORLOP_TEST_KILLS RUST_BACKTRACE CARGO_TERM_COLOR"
-	local guest=(${runner[@]+"${runner[@]}"} hack/uml.sh -b "$reports")
+	local count guest guests=() status=0
+	count=$(nproc)
+	[ "$count" -le 4 ] || count=4
+	has_nextest || count=1
+	for ((guest = 1; guest <= count; guest++)); do
+		mkdir -p "$results/uml-$guest"
+		test_in_guest "$guest" "$count" > >(sed -u "s/^/[$guest] /") 2>&1 &
+		guests+=($!)
+	done
+	for guest in "${guests[@]}"; do wait "$guest" || status=$?; done
+	return "$status"
+}
+
+# test_in_guest NUMBER COUNT: its report is in $results/uml-NUMBER/.
+test_in_guest() {
+	local report=$results/uml-$1
+	local guest=(${runner[@]+"${runner[@]}"} hack/uml.sh -t 2400 -b "$report")
 	if has_nextest; then
-		"${guest[@]}" cargo-nextest nextest run --no-fail-fast --profile uml -E 'kind(test)' \
+		# shellcheck disable=SC2016 # expanded in the guest
+		"${guest[@]}" bash -c 'report=$1 && shift && "$@"; status=$?
+			cp target/nextest/uml/junit.xml "$report/" || exit
+			exit $status' run-tests "$report" \
+			cargo-nextest nextest run --no-fail-fast --profile uml -E 'kind(test)' --partition "slice:$1/$2" \
 			--binaries-metadata "$results/binaries.json" --cargo-metadata "$results/cargo.json"
 	else
 		# shellcheck disable=SC2016 # expanded in the guest
@@ -116,19 +137,23 @@ test_uml() {
 
 # The skips of a part as `TEST: REASON`.
 skips() {
-	local junit=$reports/$1/junit.xml
+	local reported=()
 	if has_nextest; then
-		[ ! -e "$junit" ] || awk '
+		case $1 in
+		uml) reported=("$results"/uml-*/junit.xml) ;;
+		*) reported=("$reports/$1/junit.xml") ;;
+		esac
+		[ ! -e "${reported[0]}" ] || awk '
 			match($0, /<testcase name="[^"]*"/) { test = substr($0, RSTART + 16, RLENGTH - 17) }
 			match($0, /skipped: [^<]*/) { print test ": " substr($0, RSTART + 9, RLENGTH - 9) }
-		' "$junit" | sed "s/&quot;/\"/g; s/&apos;/'/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g"
+		' "${reported[@]}" | sed "s/&quot;/\"/g; s/&apos;/'/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g"
 	else
 		awk '/^---- .* stdout ----$/ { test = $2 } match($0, /skipped: .*/) { print test ": " substr($0, RSTART + 9) }' "$results/$2.log"
 	fi | sort -u
 }
 
 # What a test run says last.
-closing() { grep -hE '^ *Summary \[|^test result: ' "$results/$1.log" | sed 's/^ *//' || true; }
+closing() { grep -hE '^(\[[0-9]\])? *Summary \[|^(\[[0-9]\] )?test result: ' "$results/$1.log" | sed 's/^ *//' || true; }
 
 if cargo fmt --version >/dev/null 2>&1; then
 	part fmt "cargo fmt --check" cargo fmt --check
