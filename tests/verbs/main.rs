@@ -11,5 +11,6 @@ mod change;
 mod completion;
 mod cp;
 mod get;
+mod kinds;
 mod logs;
 mod terminal;
