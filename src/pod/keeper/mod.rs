@@ -321,6 +321,8 @@ impl Keeper {
 
     async fn keep(&mut self, mut inbox: mpsc::UnboundedReceiver<Event>) -> Result<End> {
         let mut children = signal(SignalKind::child())?;
+        // One that ended before is not signalled any more.
+        self.children.reap_strays();
         if self.recorded.is_some() {
             // Recorded first: that a start was interrupted is known by what it left.
             self.record();

@@ -62,9 +62,8 @@ struct Launcher {
 }
 
 fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
-    // Of the keeper's descriptors its own end of the socket and its lock came
-    // along: with them open, the launcher would never see the keeper close, and
-    // nobody the keeper die.
+    // The keeper's own end of the socket came along: with that open, the launcher
+    // would never see the keeper close.
     process::close_descriptors_except(orders.as_fd())?;
     process::forget_standard_output()?;
     let mut launcher = Launcher {
