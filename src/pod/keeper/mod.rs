@@ -13,6 +13,7 @@ mod children;
 mod config;
 mod container;
 mod ending;
+mod execute;
 mod hooks;
 mod life;
 mod message;
@@ -44,7 +45,7 @@ use tokio::sync::mpsc;
 use self::children::Children;
 use self::container::Container;
 use self::probes::Probed;
-use self::pull::Pull;
+use self::pull::{Pull, Wanting};
 use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
@@ -64,15 +65,18 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the loop learns.
 enum Event {
-    /// A start has something to say about its image.
+    /// There is something to say about the image of a container or a volume.
     Image {
-        index: usize,
+        wanting: Wanting,
         kind: EventType,
         reason: &'static str,
         message: String,
     },
-    /// An image is being pulled for a start, or none any more.
-    Pulling { index: usize, pull: Option<Pull> },
+    /// An image is being pulled for a container or a volume, or none any more.
+    Pulling {
+        wanting: Wanting,
+        pull: Option<Pull>,
+    },
     /// A start has come to its end.
     Started {
         index: usize,
@@ -426,12 +430,12 @@ impl Keeper {
     async fn take_in(&mut self, event: Event) {
         match event {
             Event::Image {
-                index,
+                wanting,
                 kind,
                 reason,
                 message,
-            } => self.image_said(index, kind, reason, message),
-            Event::Pulling { index, pull } => self.pulling(index, pull),
+            } => self.image_said(wanting, kind, reason, message),
+            Event::Pulling { wanting, pull } => self.pulling(wanting, pull),
             Event::Started {
                 index,
                 result: Ok(started),

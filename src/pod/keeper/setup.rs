@@ -4,7 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::ImageVolumeSource;
+
 use super::backoff::Backoff;
+use super::pull::{Pull, Wanting};
 use super::{Event, Keeper, orders};
 use crate::pod::protocol::{Failure, Order, SandboxOrder};
 use crate::storage::events::EventType;
@@ -55,13 +58,30 @@ impl Keeper {
             return self.mounted(index, Ok(None));
         }
         let order = Order::Volume(name.clone());
+        let puller = self.image_of(index).map(|source| {
+            let (image, policy) = (source.reference.clone(), source.pull_policy.clone());
+            self.puller(Wanting::Volume(index), image, policy)
+        });
         let (launcher, events) = (Rc::clone(&self.launcher), self.events.clone());
         tokio::task::spawn_local(async move {
-            let result = orders::order(launcher.as_fd(), &order, &[])
-                .await
-                .map(|(_, mut descriptors)| descriptors.pop());
+            let image = match puller {
+                Some(puller) => puller.image().await.map(drop),
+                None => Ok(()),
+            };
+            let result = match image {
+                Ok(()) => orders::order(launcher.as_fd(), &order, &[])
+                    .await
+                    .map(|(_, mut descriptors)| descriptors.pop()),
+                Err(error) => Err(error.into()),
+            };
             let _ = events.send(Event::Mounted { index, result });
         });
+    }
+
+    fn image_of(&self, index: usize) -> Option<&ImageVolumeSource> {
+        let volumes = self.pod.spec.as_ref()?.volumes.as_ref()?;
+        let volume = volumes.iter().find(|one| one.name == self.volumes[index].0);
+        volume?.image.as_ref()
     }
 
     /// Takes in what became of a volume.
@@ -92,6 +112,8 @@ impl Keeper {
 pub(super) struct Attempt {
     state: State,
     backoff: Backoff,
+    /// The image that is being pulled for it.
+    pub(super) pull: Option<Pull>,
 }
 
 enum State {
@@ -105,6 +127,7 @@ impl Attempt {
         Self {
             state: State::Due(Instant::now()),
             backoff: Backoff::volumes(),
+            pull: None,
         }
     }
 
