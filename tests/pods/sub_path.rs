@@ -258,7 +258,7 @@ fn a_link_that_comes_between_two_starts_never_leads_to_the_host() {
                     continue;
                 }
                 let said = machine.orlop(["logs", "web", "-c", name]).ok();
-                assert!(said.starts_with("mine"), "{name}: {said}");
+                assert!(said.starts_with("mine"), "{said} {}", status(&now, name));
                 inside += 1;
             }
             machine.orlop(["delete", "pod", "web", "--now"]).ok();
