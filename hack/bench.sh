@@ -19,6 +19,8 @@
 # lies under a temporary directory in BENCH_DIR (default /var/tmp) and goes at the end.
 set -euo pipefail
 export LC_ALL=C
+# It makes orlop's binaries collect what only their developers read.
+unset RUST_BACKTRACE
 
 # Mounts made here are nobody else's and gone with this run, and so are processes. This
 # shell takes orphans' exits at once, as a good init does: podman waits for that.

@@ -338,6 +338,8 @@ impl Keeper {
         }
         loop {
             self.advance().await;
+            // What was begun goes on while this writes: orders are given before.
+            tokio::task::yield_now().await;
             self.record();
             if self.is_idle() {
                 if let Some(stopping) = self.stopping.take_if(|stopping| stopping.removed) {
