@@ -171,10 +171,21 @@ fn unified_memory(memory: &LinuxMemory) -> Result<Vec<Setting>, String> {
     Ok(settings)
 }
 
-/// The weight (1 to 10000, usually 100) for shares (2 to 262144, usually 1024):
-/// the linear map that Kubernetes documents for nodes with cgroup v2.
+/// The weight (1 to 10000, usually 100) for shares (2 to 262144, usually 1024): in
+/// the logarithms the parabola through these three pairs, which is what Kubernetes
+/// documents, and runc and crun use, since 2025.
+/// <https://kubernetes.io/blog/2026/01/30/new-cgroup-v1-to-v2-cpu-conversion-formula/>
 fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let bits = f64::from(u32::try_from(shares).unwrap_or(u32::MAX)).log2();
+            let digits = bits.mul_add(bits + 125.0, -126.0) / 612.0;
+            // Between 1 and 10000 by then.
+            10f64.powf(digits).ceil() as u64
+        }
+    }
 }
 
 fn unified_cpu(cpu: &LinuxCpu) -> Vec<Setting> {
@@ -402,7 +413,7 @@ mod tests {
             [
                 "memory.max=268435456",
                 "memory.swap.max=0",
-                "cpu.weight=20",
+                "cpu.weight=59",
                 "cpu.max=50000 100000",
                 "pids.max=100",
             ]
@@ -422,7 +433,8 @@ mod tests {
 
     #[test]
     fn the_weight_of_shares_covers_the_whole_range() {
-        assert_eq!([weight(2), weight(1024), weight(262_144)], [1, 39, 10_000]);
+        assert_eq!([weight(2), weight(1024), weight(262_144)], [1, 100, 10_000]);
+        assert_eq!([weight(102), weight(256), weight(512)], [17, 35, 59]);
         assert_eq!([weight(1), weight(u64::MAX)], [1, 10_000]);
     }
 
