@@ -17,6 +17,7 @@ use rustix::fs::{StatFs, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::error::OciError;
+use super::limits;
 use crate::sys::pidfd;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -126,6 +127,48 @@ impl Cgroup {
                 .iter()
                 .find(|hierarchy| hierarchy.name.split(',').any(|name| name == controller))
                 .map(|hierarchy| hierarchy.directory.as_path()),
+        }
+    }
+
+    /// Names of the controllers whose files groups below this one have.
+    ///
+    /// # Errors
+    /// What reading the group says.
+    pub fn controllers(&self) -> io::Result<Vec<String>> {
+        let names = |names: &str, separator| names.split(separator).map(str::to_owned).collect();
+        match self {
+            Self::Unified(directory) => {
+                let available = fs::read_to_string(directory.join("cgroup.subtree_control"))?;
+                Ok(names(available.trim_end(), ' '))
+            }
+            Self::Legacy(hierarchies) => Ok(hierarchies
+                .iter()
+                .flat_map(|hierarchy| -> Vec<String> { names(&hierarchy.name, ',') })
+                .collect()),
+        }
+    }
+
+    /// Writes `value` to a file of this group, which kernels may be built without.
+    /// Returns whether the file is there.
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub fn set_if_there(&self, file: &str, value: &str) -> io::Result<bool> {
+        let controller = file.split('.').next().unwrap_or_default();
+        let Some(directory) = self.directory(controller) else {
+            return Ok(false);
+        };
+        match limits::write(&directory.join(file), value) {
+            Err(error) if is_gone(&error) => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Lets the groups below this one use all controllers that it has (cgroup v2;
+    /// on v1 they do).
+    pub fn hand_down(&self) {
+        if let Self::Unified(directory) = self {
+            hand_down_controllers(directory);
         }
     }
 

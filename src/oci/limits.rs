@@ -76,7 +76,19 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), O
     Ok(())
 }
 
-fn write(path: &Path, value: &str) -> io::Result<()> {
+impl Cgroup {
+    /// Writes every limit of `resources` into this group, which exists. Device rules
+    /// are left out.
+    ///
+    /// # Errors
+    /// [`OciError::Step`] naming the file and the value, [`OciError::Unsupported`]
+    /// when the machine lacks the controller.
+    pub fn limit(&self, resources: &LinuxResources) -> Result<(), OciError> {
+        apply(self, resources)
+    }
+}
+
+pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     // No O_CREAT: a missing file is a missing controller, not a refusal.
     OpenOptions::new()
         .write(true)

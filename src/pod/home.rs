@@ -96,10 +96,12 @@ impl Home {
         format!("{}/{}", cgroup_parent(&self.roots), group_name(&self.uid))
     }
 
-    /// The control group of the keeper and its launcher.
+    /// The control group of the keeper and its launcher. It lies beside the pod's:
+    /// what limits the pod must not choke, or kill, those who look after it.
     #[must_use]
     pub fn keeper_cgroup(&self) -> String {
-        format!("{}/keeper", self.cgroup())
+        let parent = cgroup_parent(&self.roots);
+        format!("{parent}/{}", keeper_group_name(&self.uid))
     }
 
     /// The control group of one container.
@@ -126,6 +128,12 @@ pub fn cgroup_parent(roots: &Roots) -> String {
     let mut hasher = DefaultHasher::new();
     roots.run.hash(&mut hasher);
     format!("/orlop-{:016x}", hasher.finish())
+}
+
+/// The name of the control group of a pod's keeper below [`cgroup_parent`].
+#[must_use]
+pub fn keeper_group_name(uid: &str) -> String {
+    format!("keeper{uid}")
 }
 
 /// The name of a pod's control group below [`cgroup_parent`].

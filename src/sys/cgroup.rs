@@ -29,6 +29,19 @@ pub struct Cgroups {
     unified: bool,
 }
 
+/// What the control groups of containers can limit on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Controllers {
+    /// True when the controller `cpu` is there.
+    pub cpu: bool,
+    /// True when the controller `memory` is there.
+    pub memory: bool,
+    /// True when the controller `hugetlb` is there.
+    pub hugetlb: bool,
+    /// True when cgroup v2 has limits of swap.
+    pub swap: bool,
+}
+
 impl Cgroups {
     /// Finds the hierarchies below `/sys/fs/cgroup`, without reading the table
     /// of mounts.
