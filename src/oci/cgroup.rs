@@ -57,7 +57,7 @@ impl Cgroup {
         };
         if path.to_string_lossy().contains(':') {
             return Err(OciError::Unsupported(format!(
-                "cgroupsPath {path:?} is meant for systemd, whose cgroup driver is not supported yet: use the cgroupfs driver and a plain path"
+                "cgroupsPath {path:?} is meant for systemd: add --systemd-cgroup, or give a plain path"
             )));
         }
         let mut relative = PathBuf::new();

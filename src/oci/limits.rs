@@ -18,10 +18,10 @@ use super::error::{OciError, sentence};
 
 /// One value for one file of a control group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Setting {
+pub(super) struct Setting {
     controller: String,
-    file: String,
-    value: String,
+    pub(super) file: String,
+    pub(super) value: String,
     /// Kernels may be built without this file, and lose nothing by it.
     optional: bool,
 }
@@ -49,11 +49,7 @@ fn set_if_there(file: &str, value: impl ToString) -> Setting {
 /// [`OciError::Step`] naming the file and the value, [`OciError::Unsupported`]
 /// when the machine lacks the controller.
 pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), OciError> {
-    let settings = match cgroup {
-        Cgroup::Unified(_) => unified(resources),
-        Cgroup::Legacy(_) => legacy(resources),
-    };
-    for setting in settings.map_err(OciError::Unsupported)? {
+    for setting in settings(cgroup, resources)? {
         let Some(directory) = cgroup.directory(&setting.controller) else {
             return Err(missing(&setting, None));
         };
@@ -74,6 +70,21 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), O
         }
     }
     Ok(())
+}
+
+/// What `resources` means for the files of a group.
+///
+/// # Errors
+/// [`OciError::Unsupported`] for what makes no sense to this version of cgroups.
+pub(super) fn settings(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+) -> Result<Vec<Setting>, OciError> {
+    let settings = match cgroup {
+        Cgroup::Unified(_) => unified(resources),
+        Cgroup::Legacy(_) => legacy(resources),
+    };
+    settings.map_err(OciError::Unsupported)
 }
 
 impl Cgroup {
