@@ -25,6 +25,7 @@ pub mod kind;
 mod kinds;
 pub mod manifest;
 mod near;
+pub mod pids;
 pub mod qos;
 pub mod quantity;
 pub mod selector;

@@ -122,6 +122,13 @@ fn pods_of_every_class_have_what_they_ask_for() {
     assert_eq!(amounts(&group), wanted(2, 1, None, None));
     assert_eq!(app["resources"], json!({}));
 
+    // How many processes it may have, and what comes of trying to have more.
+    let pod = pod_group(&machine, "best-effort");
+    assert_eq!(read(&pod, "pids.max", "pids.max"), "64");
+    let bomb = "(while :; do sleep 2 & done) 2>&1 | tail -n 1";
+    let said = machine.sh("best-effort", "app", bomb);
+    assert!(said.contains("can't fork"), "{said}");
+
     // What a container sees of itself, and who is killed first.
     let file = if unified() {
         "memory.max"

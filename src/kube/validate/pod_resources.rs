@@ -1,14 +1,26 @@
-//! Resources of a pod as a whole: `spec.resources` and `spec.overhead`.
+//! Resources of a pod as a whole: `spec.resources`, `spec.overhead`, and the number of
+//! its processes.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::resources::{amounts, check};
 use crate::kube::aggregate;
 use crate::kube::field::{Findings, entry};
+use crate::kube::pids;
 use crate::kube::qos::{self, Compute};
 
 /// Checks what the pod asks for as a whole against what its containers do.
-pub(super) fn check_pod(spec: &PodSpec, findings: &mut Findings) {
+pub(super) fn check_pod(metadata: &ObjectMeta, spec: &PodSpec, findings: &mut Findings) {
+    if let Err(why) = pids::limit(metadata) {
+        let value = metadata.annotations.as_ref();
+        let value = value.and_then(|all| all.get(pids::ANNOTATION));
+        findings.invalid(
+            entry("metadata.annotations", pids::ANNOTATION),
+            value.map_or("", String::as_str),
+            why,
+        );
+    }
     amounts(&spec.overhead, "spec.overhead", findings);
     let Some(own) = &spec.resources else { return };
     let at = "spec.resources";

@@ -8,8 +8,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use oci_spec::runtime::LinuxPids;
 
 use crate::kube::aggregate;
+use crate::kube::pids;
 use crate::kube::qos::Compute;
 use crate::oci::cgroup::Cgroup;
 use crate::pod::home::Home;
@@ -33,7 +36,7 @@ pub(super) struct Group {
 ///
 /// # Errors
 /// A group that cannot be made, and a limit that cannot be set.
-pub(super) fn make(home: &Home, spec: &PodSpec) -> Result<Group> {
+pub(super) fn make(home: &Home, metadata: &ObjectMeta, spec: &PodSpec) -> Result<Group> {
     let group = Cgroup::locate(Some(Path::new(&home.cgroup())), &home.uid)?;
     group.create()?;
     group.hand_down();
@@ -53,6 +56,11 @@ pub(super) fn make(home: &Home, spec: &PodSpec) -> Result<Group> {
         false => Vec::new(),
     };
     let mut limits = resources::pod(spec, &page_sizes);
+    if let Some(most) = pids::limit(metadata).map_err(anyhow::Error::msg)? {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(most);
+        limits.set_pids(Some(pids));
+    }
     let mut lacks = Vec::new();
     if !controllers.cpu {
         resources::without_shares(&mut limits);

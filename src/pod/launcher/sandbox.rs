@@ -77,7 +77,8 @@ impl Sandbox {
             unified,
             controllers,
             lacks,
-        } = group::make(home, &spec).context("cannot make the pod's control group")?;
+        } = group::make(home, &pod.metadata, &spec)
+            .context("cannot make the pod's control group")?;
 
         let host = Host::remember(&spec)?;
         namespace::leave(namespaces(&spec)).context("cannot make the pod's namespaces")?;
