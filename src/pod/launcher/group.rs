@@ -1,7 +1,8 @@
 //! The pod's control group, which bounds all of its containers together.
 //!
-//! A limit that this machine cannot set keeps the pod from starting. A request of
-//! cpu, which only matters when processors are short, becomes a warning.
+//! A limit that this machine cannot set keeps the pod from starting. What only matters
+//! when others want the same becomes a warning: a request of cpu, and limits of huge
+//! pages, without which containers share what is set aside.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use oci_spec::runtime::LinuxPids;
 
 use crate::kube::aggregate;
+use crate::kube::huge_pages;
 use crate::kube::pids;
 use crate::kube::qos::Compute;
 use crate::oci::cgroup::Cgroup;
@@ -67,6 +69,15 @@ pub(super) fn make(home: &Home, metadata: &ObjectMeta, spec: &PodSpec) -> Result
         if aggregate::request(spec, Compute::Cpu) > 0 {
             lacks.push(
                 "The cpu requests have no effect: the cpu cgroup controller is not available on this machine"
+                    .to_owned(),
+            );
+        }
+    }
+    if !controllers.hugetlb {
+        limits.set_hugepage_limits(None);
+        if !huge_pages::requested(spec).is_empty() {
+            lacks.push(
+                "The limits of huge pages have no effect: the hugetlb cgroup controller is not available on this machine"
                     .to_owned(),
             );
         }

@@ -30,8 +30,8 @@ const NODE_CRITICAL: &str = "system-node-critical";
 /// What the cgroup of `container` gets: its cpu and memory, and which devices
 /// may be opened in it (all of them when it is `privileged`).
 ///
-/// A request of cpu is left out where there is no controller for it (the pod has been
-/// told so); limits are not, so that the start fails. As with kubelet there is no
+/// A request of cpu, and limits of huge pages, are left out where there is no controller
+/// for them (the pod has been told so); other limits are not, so that the start fails. As with kubelet there is no
 /// swap for containers, and on cgroup v2 (`unified`) the kernel ends all of a
 /// container's processes when one takes too much memory.
 pub fn container(
@@ -63,7 +63,7 @@ pub fn container(
         memory.set_swap(limit);
     }
     let pages = huge_pages::limits(resources);
-    if !pages.is_empty() {
+    if controllers.hugetlb && !pages.is_empty() {
         let limits = pages
             .into_iter()
             .map(|(size, limit)| pages_limit(size, limit));
