@@ -1,6 +1,8 @@
 //! The systemd cgroup driver, with a real systemd: it is the first process of a PID
 //! namespace, and has a mount namespace and a part of the control groups to itself.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -288,6 +290,117 @@ fn systemd_makes_the_group_of_a_container_and_keeps_its_limits() {
 }
 
 #[test]
+fn a_pod_has_a_scope_of_systemds_for_as_long_as_it_is_there() {
+    if !Cgroups::detect().expect("cgroups").is_unified() {
+        eprintln!("skipped: systemd's driver is for cgroup v2");
+        return;
+    }
+    let systemd = Systemd::boot();
+    let at = |name: &str| {
+        systemd
+            .dir
+            .path()
+            .join(name)
+            .to_str()
+            .expect("utf-8")
+            .to_owned()
+    };
+    let roots = ["data", "run", "logs"].map(at);
+    let variables = ["ORLOP_ROOT", "ORLOP_RUN", "ORLOP_LOG_ROOT"];
+    let environment: Vec<String> = variables
+        .iter()
+        .zip(&roots)
+        .map(|(name, root)| format!("{name}={root}"))
+        .collect();
+    let orlop = |driver: &str, arguments: &[&str]| {
+        let driver = format!("ORLOP_CGROUP_DRIVER={driver}");
+        let mut command = vec!["env", &driver];
+        command.extend(environment.iter().map(String::as_str));
+        command.push(env!("CARGO_BIN_EXE_orlop"));
+        command.extend(arguments);
+        systemd.run(&command)
+    };
+    let ok = |driver: &str, arguments: &[&str]| {
+        let output = orlop(driver, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("utf-8")
+    };
+    let wrong = orlop("docker", &["get", "pods"]);
+    assert_eq!(
+        String::from_utf8_lossy(&wrong.stderr),
+        "error: ORLOP_CGROUP_DRIVER=\"docker\" is no cgroup driver: use \"cgroupfs\" or \"systemd\"\n"
+    );
+
+    let archive = at("busybox.tar");
+    fs::write(&archive, common::busybox_archive()).expect("write the archive");
+    ok(
+        "",
+        &["image", "import", &archive, "busybox:latest", "--cmd", "sh"],
+    );
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/specs/resources.yaml");
+    ok("systemd", &["apply", "--wait", "-f", manifest]);
+
+    // systemd knows the pod, and leaves what is in its scope to orlop.
+    let told = |pod: &str, what: &str| {
+        let path = format!("jsonpath={{{what}}}");
+        ok("systemd", &["get", "pod", pod, "-o", &path])
+    };
+    let uid = told("guaranteed", ".metadata.uid");
+    let unit = format!("orlop-pod{uid}.scope");
+    assert_eq!(systemd.property(&unit, "Delegate"), "yes");
+    assert_eq!(systemd.property(&unit, "TasksMax"), "infinity");
+    let group = systemd.property(&unit, "ControlGroup");
+    let slice = systemd.property(&unit, "Slice");
+    assert_eq!(group, format!("/orlop.slice/{slice}/{unit}"));
+    let scope = Path::new("/sys/fs/cgroup").join(&systemd.group);
+    let scope = scope.join(group.trim_start_matches('/'));
+    let memory = || read(&scope.join("pod/memory.max"));
+    assert_eq!(memory(), (96 << 20).to_string());
+    systemd.ok(&["systemctl", "daemon-reload"]);
+    assert_eq!(memory(), (96 << 20).to_string());
+    assert!(scope.join("keeper").exists());
+    assert!(read(&scope.join("cgroup.procs")).is_empty());
+
+    // A pod whose keeper is killed comes back in a scope, also when the next command
+    // has another idea: it does not touch what runs, and clears what does not.
+    let keeper = format!("/sys/fs/cgroup{group}/keeper/cgroup.procs");
+    systemd.ok(&["sh", "-c", &format!("kill -9 $(cat {keeper})")]);
+    ok(
+        "systemd",
+        &[
+            "wait",
+            "--for=jsonpath={.status.containerStatuses[0].restartCount}=1",
+            "pod/guaranteed",
+        ],
+    );
+    assert_eq!(systemd.property(&unit, "ActiveState"), "active");
+    assert_eq!(memory(), (96 << 20).to_string());
+    let app = ok(
+        "",
+        &[
+            "exec",
+            "guaranteed",
+            "-c",
+            "app",
+            "--",
+            "cat",
+            "/proc/self/cgroup",
+        ],
+    );
+    assert!(app.starts_with("0::/"), "{app}");
+
+    // All of it goes, whoever asks.
+    ok("cgroupfs", &["delete", "--now", "-f", manifest]);
+    let started = Instant::now();
+    while systemd.property(&unit, "LoadState") != "not-found" || scope.exists() {
+        assert!(started.elapsed() < PATIENCE, "the scope stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pods = fs::read_dir(Path::new(&roots[0]).join("pods")).expect("pods");
+    assert_eq!(pods.count(), 0);
+}
+
+#[test]
 fn a_group_for_systemd_is_refused_where_there_is_none() {
     if Path::new("/run/systemd/system").exists() {
         eprintln!("skipped: systemd runs this machine");
@@ -296,6 +409,21 @@ fn a_group_for_systemd_is_refused_where_there_is_none() {
     let dir = tempfile::tempdir().expect("tempdir");
     let rootfs = dir.path().join("rootfs");
     fs::create_dir(&rootfs).expect("rootfs");
+    let pods = Command::new(env!("CARGO_BIN_EXE_orlop"))
+        .args(["get", "pods", "--root"])
+        .arg(dir.path().join("data"))
+        .arg("--run")
+        .arg(dir.path().join("run"))
+        .env("ORLOP_CGROUP_DRIVER", "systemd")
+        .output()
+        .expect("orlop");
+    assert_eq!(pods.status.code(), Some(1), "{pods:?}");
+    let said = String::from_utf8_lossy(&pods.stderr);
+    assert!(
+        said.contains("ORLOP_CGROUP_DRIVER=systemd "),
+        "it says who asked for it: {said}"
+    );
+    assert!(!dir.path().join("data").exists());
     let call = |group: &str, option: &[&str]| {
         let config = json!({
             "ociVersion": "1.0.2",

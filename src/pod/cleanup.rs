@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::home::{self, Home};
 use super::lock::Lock;
+use super::scope;
 use crate::storage::roots::Roots;
 use crate::storage::store::Store;
 use crate::sys::cgroup::Cgroups;
@@ -33,6 +34,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     let mut any = false;
+    if let Some(group) = scope::group(home) {
+        scope::clear(home, &group, cgroups, deadline)?;
+    }
     // First the keeper: it would start again what ends.
     for group in [home.keeper_cgroup(), home.cgroup()] {
         if !cgroups.exists(&group) {

@@ -27,6 +27,7 @@ pub mod puller;
 pub mod references;
 pub mod remind;
 pub mod repair;
+pub mod scope;
 pub mod spec;
 pub mod status;
 pub mod variables;

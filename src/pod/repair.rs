@@ -23,6 +23,7 @@ use super::control::{Client, Request};
 use super::home::{self, Home};
 use super::lock::Lock;
 use super::remind;
+use super::scope;
 use crate::storage::roots::Roots;
 use crate::storage::store::{Store, boot_id};
 use crate::sys::cgroup::Cgroups;
@@ -225,6 +226,13 @@ fn owners(roots: &Roots) -> Result<BTreeSet<String>> {
                 let mut prefixes = prefixes.iter();
                 prefixes.find_map(|prefix| group.strip_prefix(prefix))
             })
+            .map(str::to_owned),
+    );
+    let scopes = Cgroups::detect()?.children(&scope::parent(roots))?;
+    owners.extend(
+        scopes
+            .iter()
+            .filter_map(|unit| scope::owner(unit))
             .map(str::to_owned),
     );
     Ok(owners)
