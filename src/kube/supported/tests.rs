@@ -166,6 +166,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             container(json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}})),
             "spec.containers[0].resources.limits[nvidia.com/gpu]",
         ),
+        (
+            json!({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}),
+            "spec.resources.limits[hugepages-2Mi]",
+        ),
         (volume(json!({"nfs": {}})), "spec.volumes[1].nfs"),
         (
             volume(json!({"ephemeral": {}})),

@@ -53,7 +53,7 @@ use self::stop::Stopping;
 use self::sweep::Sweepers;
 use super::home::Home;
 use super::protocol::Failure;
-use super::{cleanup, launcher};
+use super::{cleanup, launcher, scope};
 use crate::storage::events::EventType;
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
@@ -160,6 +160,9 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
     cleanup::release(&home, &cgroups).context("cannot end what is left of the pod")?;
+    if scope::is_wanted()? {
+        scope::enter(&home)?;
+    }
     cgroups
         .join(&home.keeper_cgroup())
         .context("cannot make the pod's control group")?;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ImageVolumeSource;
 use super::backoff::Backoff;
 use super::pull::{Pull, Wanting};
 use super::{Event, Keeper, orders};
-use crate::pod::protocol::{Failure, Order, SandboxOrder};
+use crate::pod::protocol::{Answer, Failure, Order, SandboxOrder};
 use crate::storage::events::EventType;
 use crate::sys::node;
 
@@ -26,7 +26,7 @@ impl Keeper {
             host_ip: self.host_ip.clone(),
         }));
         match orders::order(self.launcher.as_fd(), &order, &[]).await {
-            Ok(_) => {
+            Ok((answer, _)) => {
                 self.sandbox.succeeded();
                 self.happened(
                     EventType::Normal,
@@ -38,6 +38,11 @@ impl Keeper {
                         node::name()
                     ),
                 );
+                if let Answer::Sandbox(lacks) = answer {
+                    for lack in lacks {
+                        self.happened(EventType::Warning, "", "MissingController", lack);
+                    }
+                }
             }
             Err(failure) => {
                 self.sandbox.failed();

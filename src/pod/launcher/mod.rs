@@ -12,6 +12,7 @@
 
 mod container;
 mod exec;
+mod group;
 mod image_volume;
 mod propagation;
 mod rootfs;
@@ -90,9 +91,13 @@ impl Launcher {
         let order = serde_json::from_slice(bytes)?;
         let descriptors: Vec<OwnedFd> = descriptors.collect();
         let done = match order {
-            Order::Sandbox(order) => Sandbox::build(&self.home, *order)
-                .map(|sandbox| self.sandbox = Some(sandbox))
-                .map_err(Refusal::from),
+            Order::Sandbox(order) => match Sandbox::build(&self.home, *order) {
+                Ok((sandbox, lacks)) => {
+                    self.sandbox = Some(sandbox);
+                    return answer(&reply, &Answer::Sandbox(lacks), &[]);
+                }
+                Err(error) => Err(Refusal::from(error)),
+            },
             Order::Volume(name) => match self.mount_volume(&name) {
                 Ok(Some(root)) => return answer(&reply, &Answer::Done, &[root.as_fd()]),
                 mounted => mounted.map(drop),
