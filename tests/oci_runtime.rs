@@ -413,8 +413,9 @@ fn a_bad_configuration_is_refused_in_one_sentence_before_anything_is_made() {
             ));
             },
         ),
-        ("no seccomp support", |c| {
-            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        ("linux.seccomp.listenerPath is not supported", |c| {
+            c["linux"]["seccomp"] =
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s"});
         }),
         ("field \"root.path\":", |c| {
             c["root"]["path"] = "nowhere".into()

@@ -22,6 +22,7 @@ use super::devices;
 use super::error::{OciError, sentence};
 use super::launch::{Join, Launch, Launched, Streams, hook_state, launch};
 use super::limits;
+use super::seccomp::Filter;
 use super::state::{Entry, Record, START_SOCKET, Status, start_time};
 use super::systemd::{Placeholder, Scope};
 use crate::sys::pidfd;
@@ -148,6 +149,9 @@ pub fn create_with(container: Create<'_>, options: Options) -> Result<Created, O
     let place = scope.as_ref().map(Scope::path);
     let cgroup = Cgroup::locate(place.as_deref().or(group), container.id)?;
 
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let filter = seccomp.map(Filter::compile).transpose()?;
+
     let entry = Entry::new(container.state_root, container.id)?;
     entry.claim()?;
     let record = Record {
@@ -172,7 +176,7 @@ pub fn create_with(container: Create<'_>, options: Options) -> Result<Created, O
         // first failure is the one to report.
         let _ = entry.remove();
     })?;
-    let created = build(container, options, &entry, &record);
+    let created = build(container, options, filter, &entry, &record);
     drop(placeholder);
     if created.is_err() {
         let _ = remove_group(&record);
@@ -201,9 +205,13 @@ fn hold(
 fn build(
     container: Create<'_>,
     options: Options,
+    filter: Option<Filter>,
     entry: &Entry,
     record: &Record,
 ) -> Result<Created, OciError> {
+    if let Some(filter) = &filter {
+        filter.save(&entry.directory)?;
+    }
     record.cgroup.create()?;
     let linux = container.spec.linux().as_ref();
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
@@ -236,6 +244,7 @@ fn build(
         no_pivot: options.no_pivot,
         sibling: container.as_sibling,
         join: None,
+        filter,
     })?;
     let saved = start_time(launched.process.pid)
         .ok_or(OciError::NotRunning)
@@ -372,6 +381,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, OciError> {
     let entry = Entry::new(exec.state_root, exec.id)?;
     let record = entry.load()?;
     let init = record.open_init()?;
+    let filter = Filter::saved(&entry.directory)?;
     let linux = LinuxBuilder::default()
         .namespaces(Vec::new())
         .build()
@@ -405,6 +415,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, OciError> {
             init: &init,
             namespaces: &record.namespaces,
         }),
+        filter,
     });
     if launched.is_err() {
         // It may not have been made yet.
