@@ -108,11 +108,11 @@ pub const POD: &[Group] = &[
     Group {
         kind: "PodSecurityContext",
         at: &["spec.securityContext"],
-        used: "appArmorProfile runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups \
-               supplementalGroupsPolicy",
-        accepted: "fsGroupChangePolicy seLinuxChangePolicy",
-        refused: "fsGroup seLinuxOptions sysctls windowsOptions",
-        refused_values: &[("supplementalGroupsPolicy", &["Strict"])],
+        used: "appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seLinuxOptions \
+               seccompProfile supplementalGroups supplementalGroupsPolicy sysctls",
+        accepted: "seLinuxChangePolicy",
+        refused: "windowsOptions",
+        ..GROUP
     },
     Group {
         kind: "Container",
@@ -176,9 +176,8 @@ pub const POD: &[Group] = &[
         kind: "SecurityContext",
         at: &["spec.containers[].securityContext"],
         used: "allowPrivilegeEscalation appArmorProfile capabilities privileged procMount readOnlyRootFilesystem \
-               runAsGroup runAsNonRoot runAsUser seccompProfile",
-        refused: "seLinuxOptions windowsOptions",
-        refused_values: &[("procMount", &["Unmasked"])],
+               runAsGroup runAsNonRoot runAsUser seLinuxOptions seccompProfile",
+        refused: "windowsOptions",
         ..GROUP
     },
     Group {
@@ -193,9 +192,7 @@ pub const POD: &[Group] = &[
             "spec.securityContext.seccompProfile",
             "spec.containers[].securityContext.seccompProfile",
         ],
-        used: "type",
-        accepted: "localhostProfile",
-        refused_values: &[("type", &["Localhost", "RuntimeDefault"])],
+        used: "localhostProfile type",
         ..GROUP
     },
     Group {
@@ -204,9 +201,7 @@ pub const POD: &[Group] = &[
             "spec.securityContext.appArmorProfile",
             "spec.containers[].securityContext.appArmorProfile",
         ],
-        used: "type",
-        accepted: "localhostProfile",
-        refused_values: &[("type", &["Localhost", "RuntimeDefault"])],
+        used: "localhostProfile type",
         ..GROUP
     },
     Group {

@@ -15,6 +15,7 @@ pub mod amounts;
 pub mod cleanup;
 pub mod content;
 pub mod control;
+pub mod fs_group;
 pub mod home;
 pub mod keeper;
 pub mod launcher;

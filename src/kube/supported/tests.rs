@@ -133,12 +133,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.os.name \"windows\"",
         ),
         (
-            json!({"securityContext": {"fsGroup": 0}}),
-            "spec.securityContext.fsGroup",
-        ),
-        (
-            json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}),
-            "spec.securityContext.seccompProfile.type \"RuntimeDefault\"",
+            json!({"securityContext": {"windowsOptions": {}}}),
+            "spec.securityContext.windowsOptions",
         ),
         (
             container(json!({"restartPolicyRules": [{}]})),

@@ -15,6 +15,7 @@ pub mod names;
 mod pod_resources;
 mod resources;
 mod security;
+mod sysctls;
 mod volume_mount;
 mod volumes;
 

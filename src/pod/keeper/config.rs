@@ -15,6 +15,7 @@ use super::container::State;
 use super::resume::never_ran;
 use super::{Keeper, orders};
 use crate::pod::content;
+use crate::pod::fs_group;
 use crate::pod::protocol::{Failure, FailureKind, Order};
 use crate::pod::spec::downward::Capacity;
 use crate::pod::spec::env::References;
@@ -134,7 +135,8 @@ impl Keeper {
         for place in content::places(spec, name) {
             atomic::make_place(root.as_fd(), &place)?;
         }
-        atomic::write(root.as_fd(), &files)?;
+        let ownership = fs_group::of(spec, volume);
+        atomic::write_for(root.as_fd(), files, ownership)?;
         Ok(())
     }
 

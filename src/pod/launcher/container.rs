@@ -104,6 +104,7 @@ fn specification(
         capabilities: &sandbox.capabilities,
         host_devices: &sandbox.host_devices,
         references: &order.references,
+        seccomp: &home.roots.seccomp(),
     };
     for part in spec::sub_path::all(&sandbox.pod, container, &place)? {
         sandbox

@@ -32,6 +32,7 @@ use self::sandbox::{Sandbox, beneath};
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::kube::huge_pages;
+use crate::pod::fs_group;
 use crate::sys::process::{self, Kind};
 use crate::sys::{memory, network, socket};
 use crate::volume::written::Written;
@@ -179,6 +180,12 @@ impl Launcher {
         sharing
             .apply(volume, tree.as_fd())
             .with_context(|| format!("cannot set what volume {name:?} shares"))?;
+        let ownership = fs_group::of(spec, volume);
+        if let Some(ownership) = ownership {
+            let root = beneath(tree.as_fd(), ".").map_err(std::io::Error::from);
+            root.and_then(|root| ownership.give(root.as_fd()))
+                .with_context(|| format!("cannot give volume {name:?} to its fsGroup"))?;
+        }
         let root = Written::of(volume)
             .map(|_| beneath(tree.as_fd(), "."))
             .transpose()

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Sysctl};
 use oci_spec::runtime::{Capabilities, LinuxDevice};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2,
@@ -29,6 +29,7 @@ use crate::pod::protocol::{SandboxOrder, files};
 use crate::pod::spec::files::Names;
 use crate::pod::spec::{self, PidNamespace, security};
 use crate::sys::cgroup::Controllers;
+use crate::sys::sysctl::Parameters;
 use crate::sys::{mount, namespace, network, process};
 use crate::volume::sub_path;
 use crate::volume::usage::{self, Usage};
@@ -87,6 +88,7 @@ impl Sandbox {
             rustix::system::sethostname(names.kernel.as_bytes())
                 .context("cannot set the pod's host name")?;
         }
+        set_parameters(&spec)?;
         let mounts = mounts(home).context("cannot make the place for the pod's mounts")?;
         shm(&spec, mounts.as_fd()).context("cannot mount the pod's /dev/shm")?;
         write_files(home, &pod, &names)
@@ -281,6 +283,23 @@ fn namespaces(spec: &PodSpec) -> UnshareFlags {
         flags |= UnshareFlags::NEWIPC;
     }
     flags
+}
+
+/// Sets the kernel parameters of the pod's namespaces.
+fn set_parameters(spec: &PodSpec) -> Result<()> {
+    let context = spec.security_context.as_ref();
+    let wanted = context.and_then(|context| context.sysctls.as_deref());
+    let wanted = wanted.unwrap_or_default();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let parameters = Parameters::open().context("cannot open the kernel's parameters")?;
+    for Sysctl { name, value } in wanted {
+        parameters
+            .set(name, value)
+            .with_context(|| format!("cannot set sysctl {name:?} to {value:?}"))?;
+    }
+    Ok(())
 }
 
 /// Mounts a tmpfs on the pod's `mounts` directory, seen in this namespace only.

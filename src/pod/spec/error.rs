@@ -100,6 +100,31 @@ pub enum SpecError {
     )]
     MissingCapability(String),
 
+    /// A seccomp profile of this machine that is not there, or is none.
+    #[error("cannot load seccomp profile \"{path}\": {source}")]
+    SeccompProfile {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+
+    /// `appArmorProfile` on a machine that cannot enforce any.
+    #[error("Cannot enforce AppArmor: AppArmor is not enabled on the host")]
+    NoAppArmor,
+
+    /// `appArmorProfile` of type RuntimeDefault, which orlop does not bring along.
+    #[error(
+        "this version of orlop has no AppArmor profile of its own: load one and name it with the type Localhost"
+    )]
+    NoAppArmorDefault,
+
+    /// `seLinuxOptions` on a machine where they mean something.
+    #[error(
+        "seLinuxOptions are not supported by this version of orlop on a machine with SELinux: leave them out"
+    )]
+    SeLinux,
+
     /// `valueFrom.fieldRef` with a path that has no value in the environment.
     #[error("unsupported fieldPath: {0}")]
     FieldPath(String),

@@ -83,6 +83,7 @@ pub fn sandbox() -> Sandbox<'static> {
         capabilities: &CAPABILITIES,
         host_devices: &[],
         references: &REFERENCES,
+        seccomp: Path::new("/var/lib/orlop/seccomp"),
     }
 }
 

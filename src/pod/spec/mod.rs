@@ -27,9 +27,11 @@ pub mod downward;
 pub mod env;
 mod error;
 pub mod files;
+mod labels;
 pub mod mounts;
 pub mod process;
 pub mod resources;
+mod seccomp;
 pub mod security;
 pub mod sub_path;
 pub mod user;
@@ -119,6 +121,8 @@ pub struct Sandbox<'a> {
     pub host_devices: &'a [LinuxDevice],
     /// What the container's variables come from.
     pub references: &'a env::References,
+    /// The directory of this machine's seccomp profiles.
+    pub seccomp: &'a Path,
 }
 
 /// The specification of `container` of `pod`.
@@ -160,8 +164,19 @@ pub fn container(
         (defaults::masked_paths(), defaults::readonly_paths())
     };
 
+    labels::se_linux(pod_spec, container)?;
+    let process = process::process(pod, pod_spec, container, image, sandbox, rootfs)?;
+    let bounding = process.capabilities().as_ref();
+    let bounding = bounding.and_then(|sets| sets.bounding().as_ref());
+
     let mut linux = Linux::default();
     linux
+        .set_seccomp(seccomp::profile(
+            pod_spec,
+            container,
+            bounding,
+            sandbox.seccomp,
+        )?)
         .set_namespaces(Some(namespaces(sandbox, privileged)))
         .set_cgroups_path(Some(Path::new(sandbox.cgroup_parent).join(&container.name)))
         .set_resources(Some(resources::container(
@@ -180,9 +195,7 @@ pub fn container(
         .set_hostname(None)
         .set_root(Some(root))
         .set_mounts(Some(mounts))
-        .set_process(Some(process::process(
-            pod, pod_spec, container, image, sandbox, rootfs,
-        )?))
+        .set_process(Some(process))
         .set_linux(Some(linux));
     Ok(spec)
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::{Capability, Process, User};
 
-use super::{ImageDefaults, Sandbox, SpecError, env, resources, security, user};
+use super::{ImageDefaults, Sandbox, SpecError, env, labels, resources, security, user};
 use crate::kube::expand::expand;
 
 pub(super) fn process(
@@ -50,6 +50,11 @@ pub(super) fn process(
             context.and_then(|c| c.allow_privilege_escalation) == Some(false),
         ))
         .set_oom_score_adj(Some(oom_score_adj))
+        .set_apparmor_profile(labels::app_armor(
+            pod.metadata.annotations.as_ref(),
+            pod_spec,
+            container,
+        )?)
         .set_rlimits(None);
     Ok(process)
 }

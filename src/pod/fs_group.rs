@@ -1,0 +1,21 @@
+//! Which volumes of a pod get its `fsGroup`.
+
+use k8s_openapi::api::core::v1::{PodSpec, Volume};
+
+use crate::volume::ownership::Ownership;
+use crate::volume::written::Written;
+
+/// What `volume` is to be given; `None` without an `fsGroup`, and for kinds that belong
+/// to somebody else (hostPath, image).
+#[must_use]
+pub fn of(spec: &PodSpec, volume: &Volume) -> Option<Ownership> {
+    let context = spec.security_context.as_ref()?;
+    let group = u32::try_from(context.fs_group?).ok()?;
+    let is_written = Written::of(volume).is_some();
+    (is_written || volume.empty_dir.is_some()).then(|| Ownership {
+        group,
+        is_read_only: is_written,
+        trusts_root: !is_written
+            && context.fs_group_change_policy.as_deref() == Some("OnRootMismatch"),
+    })
+}
