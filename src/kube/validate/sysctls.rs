@@ -26,10 +26,7 @@ pub(super) fn check(spec: &PodSpec, at: &str, findings: &mut Findings) {
             Some(start) => plain.starts_with(start),
             None => plain == **known,
         };
-        let (ipc, network) = (
-            IPC.iter().any(|known| is(known)),
-            NETWORK.iter().any(|known| is(known)),
-        );
+        let (ipc, network) = (IPC.iter().any(&is), NETWORK.iter().any(is));
         if sysctl.name.is_empty() {
             findings.required(name, "");
         } else if !is_name(&sysctl.name) {

@@ -86,8 +86,9 @@ fn every_operator_compares_all_64_bits() {
         {"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38,
          "args": [{"index": 0, "value": 0xff_0000_00f0_u64, "valueTwo": 0x1_0000_0010_u64, "op": "SCMP_CMP_MASKED_EQ"}]},
     ]}));
-    assert_eq!(call(&filter, "read", &[0xf01_0000_0f1f]), ALLOW);
-    assert_eq!(call(&filter, "read", &[0xf00_0001_0000_0f1f]), ENOSYS);
+    assert_eq!(call(&filter, "read", &[0xf01_0000_0f1f]), ENOSYS);
+    assert_eq!(call(&filter, "read", &[0xf02_0000_0f1f]), ALLOW);
+    assert_eq!(call(&filter, "read", &[0xf01_0000_0f2f]), ALLOW);
 }
 
 #[test]
@@ -186,7 +187,8 @@ fn the_default_profile_follows_the_capabilities() {
         assert_eq!(call(&admin, name, &[namespaces]), ALLOW, "{name}");
     }
     assert_eq!(call(&admin, "init_module", &[]), EPERM);
-    assert!(plain.program.len() < MOST_INSTRUCTIONS / 2);
+    let length = plain.program.len();
+    assert!(length < MOST_INSTRUCTIONS * 3 / 4, "{length} instructions");
 }
 
 #[test]
