@@ -84,7 +84,7 @@ pub const POD: &[Group] = &[
                    schedulingGroup serviceAccount serviceAccountName subdomain tolerations \
                    topologySpreadConstraints",
         refused: "ephemeralContainers hostnameOverride resourceClaims runtimeClassName schedulingGates setHostnameAsFQDN",
-        refused_values: &[("hostUsers", &["false"])],
+        ..GROUP
     },
     Group {
         kind: "PodOS",

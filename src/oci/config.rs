@@ -83,12 +83,6 @@ pub fn check(spec: &Spec, path: &Path) -> Result<(), OciError> {
                 "field \"linux.namespaces\": {kind:?} is listed twice"
             )));
         }
-        if kind == LinuxNamespaceType::User && namespace.path().is_some() {
-            return Err(OciError::Unsupported(
-                "joining an existing user namespace is not supported yet: leave out its path"
-                    .into(),
-            ));
-        }
     }
     if !namespaces
         .iter()

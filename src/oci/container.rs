@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use libcontainer::hooks::run_hooks;
-use oci_spec::runtime::{Hook, LinuxBuilder, Process, Spec};
+use oci_spec::runtime::{Hook, LinuxBuilder, LinuxNamespaceType, Process, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -25,6 +25,7 @@ use super::limits;
 use super::seccomp::Filter;
 use super::state::{Entry, Record, START_SOCKET, Status, start_time};
 use super::systemd::{Placeholder, Scope};
+use super::users;
 use crate::sys::pidfd;
 
 /// How long a killed init may take to die before giving up on it.
@@ -382,10 +383,16 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, OciError> {
     let record = entry.load()?;
     let init = record.open_init()?;
     let filter = Filter::saved(&entry.directory)?;
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(Vec::new())
         .build()
         .map_err(|error| OciError::Unsupported(sentence(&error)))?;
+    if record.namespaces.contains(&LinuxNamespaceType::User) {
+        let users = users::mapping_of(record.pid).map_err(OciError::step::<io::Error>(
+            "read the users of the container",
+        ))?;
+        linux.set_uid_mappings(Some(users));
+    }
     let mut process = exec.process.clone();
     add_home(&mut process, &record.rootfs);
     let mut spec = Spec::default();

@@ -32,6 +32,7 @@ use super::confinement::Confinement;
 use super::error::{OciError, sentence};
 use super::executor::Execute;
 use super::seccomp::Filter;
+use super::users;
 use crate::sys::clone::{CloneOptions, Cloned, clone_process};
 use crate::sys::namespace::ForChildren;
 use crate::sys::pidfd;
@@ -422,16 +423,17 @@ fn hand_over(spec: &Spec, streams: &Streams) {
     let Some(user) = spec.process().as_ref().map(|process| process.user()) else {
         return;
     };
-    if user.uid() == 0 {
+    // Nobody whom the machine knows cannot be given anything.
+    let Some(owner) = users::on_host(spec, user.uid()).filter(|owner| *owner != 0) else {
         return;
-    }
+    };
     let stream = |given: &Option<OwnedFd>, own: &dyn AsFd| {
         let fd = given.as_ref().map_or(own.as_fd(), AsFd::as_fd);
         let is_pipe = rustix::fs::fstat(fd)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
         if is_pipe {
             // A pipe on a read-only file system stays as it is.
-            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid())), None);
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(owner)), None);
         }
     };
     stream(&streams.stdin, &io::stdin());

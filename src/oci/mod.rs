@@ -19,5 +19,6 @@ pub mod seccomp;
 pub mod signal;
 pub mod state;
 pub mod systemd;
+mod users;
 
 pub use error::OciError;

@@ -31,5 +31,6 @@ pub mod repair;
 pub mod scope;
 pub mod spec;
 pub mod status;
+pub mod users;
 pub mod variables;
 pub mod volume_mounts;

@@ -122,7 +122,8 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     }
 }
 
-/// [`write()`] for a volume that belongs to a group: it may read every file.
+/// [`write()`] for a volume that belongs to somebody: a group that shares it may read
+/// every file.
 ///
 /// # Errors
 /// As [`write()`].
@@ -131,7 +132,7 @@ pub fn write_for(
     mut files: Files,
     ownership: Option<Ownership>,
 ) -> Result<bool, WriteError> {
-    if ownership.is_some() {
+    if ownership.is_some_and(|ownership| ownership.is_shared) {
         for file in files.values_mut() {
             file.mode |= 0o440;
         }
@@ -174,7 +175,7 @@ fn write_all(
                 open_directory(root, &name)
                     .map_err(io::Error::from)
                     .and_then(|directory| ownership.give(directory.as_fd()))
-                    .map_err(step("change the group of", &name))?;
+                    .map_err(step("change the owner of", &name))?;
             }
             point(root, &name)?;
             name
@@ -316,7 +317,7 @@ fn create(directory: BorrowedFd, path: &str, file: &File) -> Result<(), WriteErr
     settle(&opened, file.mode).map_err(step("set the mode of", path))
 }
 
-/// Gives a file its mode. It is root's own; the volume's group comes when all is
+/// Gives a file its mode. It is root's own; the volume's owner comes when all is
 /// there.
 fn settle(file: &std::fs::File, mode: u32) -> rustix::io::Result<()> {
     fchmod(file, Mode::from_raw_mode(mode))

@@ -11,16 +11,20 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, chmodat, chownat, fstat,
-    openat2,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chmodat, chownat,
+    fstat, openat2,
 };
 use rustix::io::Errno;
 
-/// A volume's group.
+/// Who a volume's files belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ownership {
+    /// The user's id; `None` leaves every file its own.
+    pub user: Option<u32>,
     /// The group's id.
     pub group: u32,
+    /// Whether the group may do what the owner may (`fsGroup`).
+    pub is_shared: bool,
     /// Whether containers may only read.
     pub is_read_only: bool,
     /// Whether a root that is as it should be means that all the rest is
@@ -95,9 +99,10 @@ impl Ownership {
         if self.is_given(&stat) {
             return Ok(kind);
         }
-        if stat.st_gid != self.group {
+        if !self.owns(&stat) {
+            let user = self.user.map(Uid::from_raw);
             let group = Some(Gid::from_raw(self.group));
-            chownat(file, c"", None, group, AtFlags::EMPTY_PATH)?;
+            chownat(file, c"", user, group, AtFlags::EMPTY_PATH)?;
         }
         if kind == FileType::Symlink {
             // It has an owner, and permissions that mean nothing.
@@ -112,11 +117,18 @@ impl Ownership {
 
     fn is_given(&self, stat: &Stat) -> bool {
         let bits = self.bits(FileType::from_raw_mode(stat.st_mode));
-        stat.st_gid == self.group && stat.st_mode & bits == bits
+        self.owns(stat) && stat.st_mode & bits == bits
+    }
+
+    fn owns(&self, stat: &Stat) -> bool {
+        stat.st_gid == self.group && self.user.is_none_or(|user| user == stat.st_uid)
     }
 
     /// The permissions that a file of this kind must have at least.
     fn bits(&self, kind: FileType) -> u32 {
+        if !self.is_shared {
+            return 0;
+        }
         let access = if self.is_read_only { 0o440 } else { 0o660 };
         match kind {
             FileType::Directory => access | 0o2110,
@@ -139,7 +151,9 @@ mod tests {
     use super::*;
 
     const OURS: Ownership = Ownership {
+        user: None,
         group: 4242,
+        is_shared: true,
         is_read_only: false,
         trusts_root: false,
     };

@@ -61,9 +61,14 @@ pub struct Machine {
 impl Machine {
     /// A machine without images.
     pub fn bare() -> Self {
+        Self::bare_in(&std::env::temp_dir())
+    }
+
+    /// A machine without images whose roots are in a new directory in `parent`.
+    pub fn bare_in(parent: &Path) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("orlop-test.")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("tempdir");
         let (data, run) = (directory.path().join("data"), directory.path().join("run"));
         let roots = Roots::new(Some(&data), Some(&run), None).expect("roots");
@@ -76,7 +81,12 @@ impl Machine {
 
     /// A machine with the image `busybox:latest`.
     pub fn new() -> Self {
-        let machine = Self::bare();
+        Self::bare().with_busybox()
+    }
+
+    /// The machine with the image `busybox:latest`.
+    pub fn with_busybox(self) -> Self {
+        let machine = self;
         let archive = machine.directory.path().join("busybox.tar");
         fs::write(&archive, busybox_archive()).expect("write the archive");
         machine

@@ -39,3 +39,4 @@ mod sub_path;
 mod support;
 mod termination;
 mod tree;
+mod users;

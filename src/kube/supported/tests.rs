@@ -122,7 +122,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             json!({"initContainers": [{"ports": [{"hostPort": 80}]}]}),
             "spec.initContainers[0].ports[0].hostPort",
         ),
-        (json!({"hostUsers": false}), "spec.hostUsers false"),
         (
             json!({"ephemeralContainers": [{"name": "a"}]}),
             "spec.ephemeralContainers",

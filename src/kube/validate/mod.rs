@@ -16,6 +16,7 @@ mod pod_resources;
 mod resources;
 mod security;
 mod sysctls;
+mod users;
 mod volume_mount;
 mod volumes;
 
@@ -46,6 +47,7 @@ pub fn pod(pod: &Pod) -> Vec<FieldError> {
     check_host_aliases(spec, &mut findings);
     security::check_pod(spec, &mut findings);
     pod_resources::check_pod(&pod.metadata, spec, &mut findings);
+    users::check(spec, &mut findings);
     let volumes = volumes::check(spec, &mut findings);
     containers::check(spec, &volumes, &mut findings);
     findings.0

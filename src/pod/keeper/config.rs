@@ -19,6 +19,7 @@ use crate::pod::fs_group;
 use crate::pod::protocol::{Failure, FailureKind, Order};
 use crate::pod::spec::downward::Capacity;
 use crate::pod::spec::env::References;
+use crate::pod::users;
 use crate::pod::variables;
 use crate::storage::events::EventType;
 use crate::volume::atomic;
@@ -135,7 +136,12 @@ impl Keeper {
         for place in content::places(spec, name) {
             atomic::make_place(root.as_fd(), &place)?;
         }
-        let ownership = fs_group::of(spec, volume);
+        let ownership = match spec.host_users {
+            Some(false) => {
+                users::first(&self.home)?.map(|first| fs_group::of_users(spec, volume, first))
+            }
+            _ => fs_group::of(spec, volume),
+        };
         atomic::write_for(root.as_fd(), files, ownership)?;
         Ok(())
     }

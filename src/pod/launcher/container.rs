@@ -9,6 +9,7 @@ use oci_spec::runtime::Spec;
 
 use super::exec::Console;
 use super::sandbox::Sandbox;
+use super::users::Users;
 use super::{Started, termination};
 use crate::oci;
 use crate::pod::home::Home;
@@ -105,6 +106,7 @@ fn specification(
         host_devices: &sandbox.host_devices,
         references: &order.references,
         seccomp: &home.roots.seccomp(),
+        users: sandbox.users.as_ref().map(Users::of_containers),
     };
     for part in spec::sub_path::all(&sandbox.pod, container, &place)? {
         sandbox

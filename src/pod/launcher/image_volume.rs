@@ -39,8 +39,12 @@ pub(super) fn mount(
     let target = sandbox
         .volume(name)
         .context("cannot make the place of the volume")?;
+    let shown = sandbox.shown(&layers)?;
+    let lower = shown
+        .as_ref()
+        .map_or(layers.as_slice(), |shown| &shown.roots);
     // An overlay that nothing is written to has two layers at least.
-    let lower: Vec<_> = layers.iter().chain([&nothing]).map(AsFd::as_fd).collect();
+    let lower: Vec<_> = lower.iter().chain([&nothing]).map(AsFd::as_fd).collect();
     mount::overlay_read_only(target.as_fd(), &lower)
         .with_context(|| format!("cannot mount image {reference:?}"))?;
     let mounted = sandbox.volume(name)?;

@@ -18,6 +18,7 @@ mod propagation;
 mod rootfs;
 mod sandbox;
 mod termination;
+mod users;
 
 use std::collections::HashMap;
 use std::io;
@@ -180,17 +181,25 @@ impl Launcher {
         sharing
             .apply(volume, tree.as_fd())
             .with_context(|| format!("cannot set what volume {name:?} shares"))?;
-        let ownership = fs_group::of(spec, volume);
+        let users = sandbox.users.as_ref();
+        let given = users.filter(|_| users::are_given(volume));
+        let ownership = match given {
+            Some(users) => Some(fs_group::of_users(spec, volume, users.root())),
+            None => fs_group::of(spec, volume),
+        };
         if let Some(ownership) = ownership {
             let root = beneath(tree.as_fd(), ".").map_err(std::io::Error::from);
             root.and_then(|root| ownership.give(root.as_fd()))
-                .with_context(|| format!("cannot give volume {name:?} to its fsGroup"))?;
+                .with_context(|| format!("cannot give volume {name:?} to its owner"))?;
         }
         let root = Written::of(volume)
             .map(|_| beneath(tree.as_fd(), "."))
             .transpose()
             .with_context(|| format!("cannot open the root of volume {name:?}"))?;
-        sandbox.attach_volume(name, tree)?;
+        match users {
+            Some(users) if given.is_none() => sandbox.attach_shown(name, tree, users)?,
+            _ => sandbox.attach_volume(name, tree)?,
+        }
         Ok(root)
     }
 

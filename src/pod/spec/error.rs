@@ -125,6 +125,12 @@ pub enum SpecError {
     )]
     SeLinux,
 
+    /// A user or group beyond those that a pod with users of its own has.
+    #[error(
+        "user or group {0} is not among the pod's own: with hostUsers: false they are 0 to 65535"
+    )]
+    NotAmongUsers(u32),
+
     /// `valueFrom.fieldRef` with a path that has no value in the environment.
     #[error("unsupported fieldPath: {0}")]
     FieldPath(String),

@@ -84,6 +84,7 @@ pub fn sandbox() -> Sandbox<'static> {
         host_devices: &[],
         references: &REFERENCES,
         seccomp: Path::new("/var/lib/orlop/seccomp"),
+        users: None,
     }
 }
 

@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, Root, Spec,
+    Capabilities, Linux, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceType, Root, Spec,
 };
 
 use crate::oci::defaults;
+use crate::pod::users::COUNT;
 use crate::sys::cgroup::Controllers;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +72,15 @@ pub enum PidNamespace {
     /// An existing one (`shareProcessNamespace: true`): the path of its file,
     /// for example `/proc/<pid>/ns/pid`.
     Path(PathBuf),
+}
+
+/// Users of a pod's own, [`COUNT`] of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// The file of the user namespace.
+    pub namespace: PathBuf,
+    /// The machine's id of the first.
+    pub first: u32,
 }
 
 /// The place that has been made ready for the container: paths are absolute,
@@ -123,6 +134,8 @@ pub struct Sandbox<'a> {
     pub references: &'a env::References,
     /// The directory of this machine's seccomp profiles.
     pub seccomp: &'a Path,
+    /// The pod's own users (`hostUsers: false`).
+    pub users: Option<Users>,
 }
 
 /// The specification of `container` of `pod`.
@@ -178,6 +191,8 @@ pub fn container(
             sandbox.seccomp,
         )?)
         .set_namespaces(Some(namespaces(sandbox, privileged)))
+        .set_uid_mappings(sandbox.users.as_ref().map(mappings))
+        .set_gid_mappings(sandbox.users.as_ref().map(mappings))
         .set_cgroups_path(Some(Path::new(sandbox.cgroup_parent).join(&container.name)))
         .set_resources(Some(resources::container(
             container,
@@ -209,6 +224,16 @@ fn pod_spec(pod: &Pod) -> Result<&PodSpec, SpecError> {
     pod.spec.as_ref().ok_or(SpecError::NoPodSpec)
 }
 
+/// Which users of the machine are whose of the pod; groups are the same.
+fn mappings(users: &Users) -> Vec<LinuxIdMapping> {
+    let mapping = LinuxIdMappingBuilder::default()
+        .container_id(0_u32)
+        .host_id(users.first)
+        .size(COUNT);
+    let mapping = mapping.build();
+    vec![mapping.unwrap_or_else(|_| unreachable!("every field is given"))]
+}
+
 /// The namespaces of one container beyond those the launcher already is in. A
 /// privileged container sees the whole cgroup tree; so does every container
 /// on cgroup v1, where the runtime binds the container's own part instead.
@@ -219,6 +244,10 @@ fn namespaces(sandbox: &Sandbox, privileged: bool) -> Vec<LinuxNamespace> {
         namespace
     };
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)];
+    if let Some(users) = &sandbox.users {
+        let path = Some(users.namespace.clone());
+        namespaces.push(namespace(LinuxNamespaceType::User, path));
+    }
     match &sandbox.pid_namespace {
         PidNamespace::Own => namespaces.push(namespace(LinuxNamespaceType::Pid, None)),
         PidNamespace::Path(path) => {

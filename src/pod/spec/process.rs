@@ -13,6 +13,7 @@ use oci_spec::runtime::{Capability, Process, User};
 
 use super::{ImageDefaults, Sandbox, SpecError, env, labels, resources, security, user};
 use crate::kube::expand::expand;
+use crate::pod::users::COUNT;
 
 pub(super) fn process(
     pod: &Pod,
@@ -28,6 +29,13 @@ pub(super) fn process(
     let given = env::given(pod, pod_spec, container, sandbox)?;
     let args = command(container, image, &given.values)?;
     let environment = env::environment(image, given, sandbox.hostname, tty, &identity.home)?;
+
+    if sandbox.users.is_some() {
+        let mut ids = identity.groups.iter().chain([&identity.uid]);
+        if let Some(id) = ids.find(|id| **id >= COUNT) {
+            return Err(SpecError::NotAmongUsers(*id));
+        }
+    }
 
     let mut user = User::default();
     user.set_uid(identity.uid)
