@@ -103,7 +103,12 @@ mod tests {
             .size(10_u32);
         let linux = spec.linux_mut().as_mut().expect("linux");
         linux.set_uid_mappings(Some(vec![mapping.build().expect("a mapping")]));
-        for (uid, host) in [(4, None), (5, Some(100_000)), (14, Some(100_009)), (15, None)] {
+        for (uid, host) in [
+            (4, None),
+            (5, Some(100_000)),
+            (14, Some(100_009)),
+            (15, None),
+        ] {
             assert_eq!(on_host(&spec, uid), host, "{uid}");
         }
         let own = mapping_of(std::process::id().cast_signed()).expect("a mapping");

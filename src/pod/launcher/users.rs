@@ -96,8 +96,10 @@ impl Users {
             let stat = fstat(&place)?;
             // Nothing that a container made belongs to the machine's root.
             if stat.st_uid == 0 && stat.st_dev == device {
-                let (uid, gid) = (Uid::from_raw(self.first), Gid::from_raw(self.first));
-                chownat(&place, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+                let uid = Some(Uid::from_raw(self.first));
+                // The group may be the volume's.
+                let gid = (stat.st_gid == 0).then(|| Gid::from_raw(self.first));
+                chownat(&place, "", uid, gid, AtFlags::EMPTY_PATH)?;
             }
         }
         Ok(())
