@@ -256,7 +256,7 @@ fn every_kind_of_volume_shows_its_files_to_the_pods_users() {
     let groups = Cgroups::detect().expect("cgroups");
     let processes = groups.processes(&home.container_cgroup(id));
     let main = *processes.expect("processes").first().expect("one");
-    pidfd::send_signal(&pidfd::open(main).expect("pidfd"), 9).expect("killed");
+    pidfd::send_signal(pidfd::open(main).expect("pidfd"), 9).expect("killed");
     machine.wait_for("web", |pod| {
         ready(pod) && status(pod, "root")["restartCount"] == 1
     });
