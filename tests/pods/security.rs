@@ -1,6 +1,8 @@
 //! Users, groups, files that belong to them, and kernel parameters.
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -194,32 +196,88 @@ fn parameters_that_are_not_a_pods_own_are_refused() {
     }
 }
 
-#[test]
-fn app_armor_is_refused_where_the_kernel_lacks_it_and_labels_mean_nothing() {
+/// Whether the kernel has AppArmor, and it is on.
+fn has_app_armor() -> bool {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    let has_app_armor = enabled.is_ok_and(|enabled| enabled.starts_with('Y'));
-    if has_app_armor || fs::exists("/sys/fs/selinux/enforce").unwrap_or(true) {
-        return crate::common::skip("this kernel has AppArmor or SELinux");
-    }
+    enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
+}
+
+/// A profile that forbids one file, loaded as an administrator does it.
+const NO_SECRETS: &str = "profile orlop-test-no-secrets flags=(attach_disconnected) { file, capability, \
+                          network, signal, deny /secret r, }";
+
+#[test]
+fn app_armor_confines_where_the_kernel_has_it_and_is_refused_elsewhere() {
     let machine = Machine::new();
-    let armed = json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}});
-    let spec = json!({
-        "securityContext": {"seLinuxOptions": {"level": "s0:c1"}},
-        "containers": [idle("labelled"), with(idle("armed"), &armed)],
-    });
+    let armed = |profile: Value| json!({"securityContext": {"appArmorProfile": profile}});
+    let local = |name: &str| armed(json!({"type": "Localhost", "localhostProfile": name}));
+    let spec = json!({"containers": [
+        idle("plain"), with(idle("default"), &armed(json!({"type": "RuntimeDefault"}))),
+        with(idle("own"), &local("orlop-test-no-secrets")), with(idle("none"), &local("orlop-test-no-such")),
+    ]});
     let file = machine.path("pod.yaml");
     fs::write(&file, pod(&spec)).expect("write");
-    machine
-        .orlop(["apply".as_ref(), "-f".as_ref(), file.as_os_str()])
-        .ok();
+    let apply = ["apply".as_ref(), "-f".as_ref(), file.as_os_str()];
+    let said = |pod: &Value, container: &str| {
+        let message = &status(pod, container)["state"]["waiting"]["message"];
+        message.as_str().unwrap_or_default().to_owned()
+    };
+    if !has_app_armor() {
+        machine.orlop(apply).ok();
+        machine.wait_for("web", |pod| {
+            let refused = ["default", "own", "none"].iter();
+            status(pod, "plain")["ready"] == true
+                && refused.clone().all(|name| !said(pod, name).is_empty())
+        });
+        let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        let pod = machine.pod("web");
+        for name in ["default", "own", "none"] {
+            assert_eq!(said(&pod, name), why);
+        }
+        return;
+    }
+    let mut parser = Command::new("apparmor_parser");
+    parser
+        .args(["--replace", "--skip-cache"])
+        .stdin(Stdio::piped());
+    let mut parser = parser.spawn().expect("apparmor_parser: install apparmor");
+    let mut stdin = parser.stdin.take().expect("a pipe");
+    stdin.write_all(NO_SECRETS.as_bytes()).expect("write");
+    drop(stdin);
+    assert!(parser.wait().expect("waited").success());
+
+    machine.orlop(apply).ok();
     machine.wait_for("web", |pod| {
-        status(pod, "labelled")["ready"] == true
-            && status(pod, "armed")["state"]["waiting"]["message"].is_string()
+        let ready = ["plain", "default", "own"].iter();
+        ready.clone().all(|name| status(pod, name)["ready"] == true)
+            && !said(pod, "none").is_empty()
     });
-    let pod = machine.pod("web");
-    let message = &status(&pod, "armed")["state"]["waiting"]["message"];
-    assert_eq!(
-        message,
-        "Cannot enforce AppArmor: AppArmor is not enabled on the host"
-    );
+    let why = "AppArmor profile \"orlop-test-no-such\" is not loaded";
+    assert!(said(&machine.pod("web"), "none").contains(why));
+    let script = "cat /proc/1/attr/current; cat /proc/self/attr/current; echo x > /secret; cat /secret 2>&1; \
+                  kill -0 1 && ls / > /dev/null && echo fine";
+    for (name, profile, seen) in [
+        ("plain", "unconfined", "x\n"),
+        ("default", "orlop-default (enforce)", "x\n"),
+        (
+            "own",
+            "orlop-test-no-secrets (enforce)",
+            "cat: can't open '/secret': Permission denied\n",
+        ),
+    ] {
+        let want = format!("{profile}\n{profile}\n{seen}fine\n");
+        assert_eq!(machine.sh("web", name, script), want, "{name}");
+    }
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn se_linux_options_mean_nothing_on_a_machine_without_se_linux() {
+    if fs::exists("/sys/fs/selinux/enforce").unwrap_or(true) {
+        return crate::common::skip("this kernel has SELinux");
+    }
+    let machine = Machine::new();
+    let labelled = json!({"securityContext": {"seLinuxOptions": {"level": "s0:c1"}}, "containers": [idle("c")]});
+    machine.run_pod(&pod(&labelled));
 }

@@ -10,7 +10,7 @@ use oci_spec::runtime::Spec;
 use super::exec::Console;
 use super::sandbox::Sandbox;
 use super::users::Users;
-use super::{Started, termination};
+use super::{Started, app_armor, termination};
 use crate::oci;
 use crate::pod::home::Home;
 use crate::pod::protocol::{ContainerOrder, Failure, FailureKind, files};
@@ -130,6 +130,10 @@ fn specification(
         &place,
         rootfs.as_fd(),
     )?;
+    let process = spec.process().as_ref();
+    if let Some(profile) = process.and_then(|process| process.apparmor_profile().as_deref()) {
+        app_armor::provide(profile)?;
+    }
     termination::mount(home, order, container, &mut spec)?;
     if let Some(linux) = spec.linux_mut() {
         // A group of its own for each start: the one before may still be going.

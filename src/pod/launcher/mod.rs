@@ -10,6 +10,7 @@
 //! The launcher ends when its socket closes, or when the keeper dies; with it
 //! and the containers end the pod's namespaces, and every mount in them.
 
+mod app_armor;
 mod container;
 mod exec;
 mod group;

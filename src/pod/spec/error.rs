@@ -113,12 +113,6 @@ pub enum SpecError {
     #[error("Cannot enforce AppArmor: AppArmor is not enabled on the host")]
     NoAppArmor,
 
-    /// `appArmorProfile` of type RuntimeDefault, which orlop does not bring along.
-    #[error(
-        "this version of orlop has no AppArmor profile of its own: load one and name it with the type Localhost"
-    )]
-    NoAppArmorDefault,
-
     /// `seLinuxOptions` on a machine where they mean something.
     #[error(
         "seLinuxOptions are not supported by this version of orlop on a machine with SELinux: leave them out"

@@ -12,6 +12,9 @@ const APP_ARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 /// There where SELinux is there and on.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
+/// The profile of type RuntimeDefault, which the launcher loads when it is asked for.
+pub const DEFAULT_PROFILE: &str = "orlop-default";
+
 /// The annotation of one container that came before the field; its name follows.
 const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
@@ -20,7 +23,7 @@ const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 /// that over the pod's field.
 ///
 /// # Errors
-/// A profile on a machine without AppArmor, or the one that orlop does not have.
+/// A profile on a machine without AppArmor.
 pub(super) fn app_armor(
     annotations: Option<&std::collections::BTreeMap<String, String>>,
     pod_spec: &PodSpec,
@@ -50,7 +53,7 @@ pub(super) fn app_armor(
     match wanted {
         Wanted::Nothing => Ok(None),
         _ if !is_on() => Err(SpecError::NoAppArmor),
-        Wanted::Default => Err(SpecError::NoAppArmorDefault),
+        Wanted::Default => Ok(Some(DEFAULT_PROFILE.to_owned())),
         Wanted::Loaded(name) => Ok(Some(name)),
     }
 }

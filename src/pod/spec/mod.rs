@@ -29,7 +29,7 @@ pub mod downward;
 pub mod env;
 mod error;
 pub mod files;
-mod labels;
+pub mod labels;
 pub mod mounts;
 pub mod process;
 pub mod resources;
