@@ -7,13 +7,10 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Spec};
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
-use rustix::thread::{
-    LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
-};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_groups};
 
 use super::error::sentence;
+use crate::sys::user_namespace;
 
 /// The existing user namespace that a configuration wants its process in.
 pub(super) fn joined(spec: &Spec) -> Option<&Path> {
@@ -48,8 +45,7 @@ pub(super) fn enter(path: &Path) -> Result<(), String> {
 pub(super) fn become_root() -> Result<(), String> {
     let failed =
         |what: &'static str| move |error: Errno| format!("cannot {what}: {}", sentence(&error));
-    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed("become group 0"))?;
-    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed("become user 0"))?;
+    user_namespace::become_root().map_err(failed("become user and group 0"))?;
     match set_thread_groups(&[]) {
         // Where groups may not be set, they may not be kept for use either.
         Ok(()) | Err(Errno::PERM) => Ok(()),

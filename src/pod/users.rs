@@ -20,7 +20,7 @@ pub const COUNT: u32 = 1 << 16;
 
 /// The users that pods get: those that nothing else on a machine gives away
 /// (<https://systemd.io/UIDS-GIDS/>).
-const DEFAULT: Range<u32> = 0x7000_0000..0x8000_0000;
+pub const DEFAULT: Range<u32> = 0x7000_0000..0x8000_0000;
 
 /// Who may have users set aside for pods, in [`SUBORDINATE`].
 const OWNER: &str = "orlop";

@@ -32,3 +32,4 @@ pub mod sysctl;
 pub mod systemd;
 pub mod terminal;
 pub mod timer;
+pub mod user_namespace;

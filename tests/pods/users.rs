@@ -184,11 +184,12 @@ fn every_kind_of_volume_shows_its_files_to_the_pods_users() {
         "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"},
         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
     }});
+    let filtered = json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
     let spec = json!({
         "hostUsers": false,
         "shareProcessNamespace": true,
         "securityContext": {"fsGroup": 2000, "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}]},
-        "containers": [with(idle("root"), &mounts), with(with(idle("user"), &mounts), &user)],
+        "containers": [with(with(idle("root"), &mounts), &filtered), with(with(idle("user"), &mounts), &user)],
         "volumes": volumes,
     });
     ground.apply(&spec).ok();
@@ -237,7 +238,7 @@ fn every_kind_of_volume_shows_its_files_to_the_pods_users() {
     let status_of = |process: &str| {
         format!("sed -n 's/^\\(Uid\\|NoNewPrivs\\|Seccomp\\):.//p' /proc/{process}/status")
     };
-    assert_eq!(root(&status_of("self")), "0\t0\t0\t0\n0\n0\n");
+    assert_eq!(root(&status_of("self")), "0\t0\t0\t0\n0\n2\n");
     assert_eq!(user(&status_of("self")), "1000\t1000\t1000\t1000\n1\n2\n");
     assert_eq!(
         root("stat -c %u /proc/1; cat /proc/sys/net/ipv4/ip_unprivileged_port_start"),

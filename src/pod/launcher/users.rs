@@ -7,29 +7,22 @@
 //! with the pod's users in the place of the machine's (ID-mapped mounts). What orlop
 //! makes in memory for this pod alone is given to its users instead.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::core::v1::Volume;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, fstatfs, open};
-use rustix::io::Errno;
-use rustix::process::{WaitOptions, waitpid};
-use rustix::thread::{
-    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_res_gid,
-    set_thread_res_uid,
-};
+use rustix::fs::{AtFlags, Gid, Uid, chownat, fchown, fstat, fstatfs};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::sandbox::{beneath, make_directory};
 use crate::pod::home::Home;
 use crate::pod::spec;
 use crate::pod::users::{self, COUNT};
-use crate::sys::clone::{CloneOptions, clone_process};
 use crate::sys::idmap::map_users;
 use crate::sys::mount::{attach, clone_at, detach};
-use crate::sys::namespace::leave;
+use crate::sys::user_namespace;
 use crate::volume::sub_path;
 use crate::volume::written::Written;
 
@@ -48,7 +41,10 @@ impl Users {
     /// belong to it, and moves the calling process into those three.
     pub(super) fn make(home: &Home) -> Result<Self> {
         let first = users::claim(home)?;
-        let namespace = make_namespaces(first).context(
+        let kinds = ThreadNameSpaceType::NETWORK
+            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+        let namespace = user_namespace::make(first, COUNT, kinds).context(
             "cannot make the pod's user namespace (hostUsers: false); \
              /proc/sys/user/max_user_namespaces may say that there shall be none",
         )?;
@@ -75,7 +71,7 @@ impl Users {
     /// Moves the calling process into the user namespace, as its root.
     pub(super) fn enter(&self) -> rustix::io::Result<()> {
         move_into_thread_name_spaces(self.namespace.as_fd(), ThreadNameSpaceType::USER)?;
-        become_root()
+        user_namespace::become_root()
     }
 
     /// Gives a file to the pod's root.
@@ -201,63 +197,4 @@ fn kind(magic: u64) -> String {
         other => return format!("a file system of type {other:#x}"),
     };
     format!("a file system of type {name:?}")
-}
-
-/// A process makes the namespaces and ends; what was made lives on by the descriptor
-/// that is returned, and by the caller, who moves into the others.
-fn make_namespaces(first: u32) -> Result<OwnedFd> {
-    let (mapped, map) = io::pipe()?;
-    let (made, make) = io::pipe()?;
-    let options = CloneOptions {
-        new_user: true,
-        without: &[map.as_raw_fd(), made.as_raw_fd()],
-        ..CloneOptions::default()
-    };
-    let child = clone_process(options, || i32::from(hold(&mapped, &make).is_err()))?;
-    drop((mapped, make));
-    let outcome = (|| -> Result<OwnedFd> {
-        let map_line = format!("0 {first} {COUNT}\n");
-        for file in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{}/{file}", child.pid), &map_line)
-                .with_context(|| format!("cannot write its {file}"))?;
-        }
-        rustix::io::write(&map, b"0")?;
-        if rustix::io::read(&made, &mut [0])? == 0 {
-            return Err(anyhow!(
-                "its first process could not make the other namespaces"
-            ));
-        }
-        let path = format!("/proc/{}/ns/user", child.pid);
-        let namespace = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let kinds = ThreadNameSpaceType::NETWORK
-            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
-        move_into_thread_name_spaces(child.pidfd.as_fd(), kinds)?;
-        Ok(namespace)
-    })();
-    drop(map);
-    waitpid(
-        rustix::process::Pid::from_raw(child.pid),
-        WaitOptions::empty(),
-    )?;
-    outcome
-}
-
-/// What the process does that makes the namespaces; it ends when its creator has what
-/// it needs, or has ended itself.
-fn hold(mapped: impl AsFd, made: impl AsFd) -> rustix::io::Result<()> {
-    let mapped = mapped.as_fd();
-    if rustix::io::read(mapped, &mut [0])? == 0 {
-        return Err(Errno::CANCELED);
-    }
-    become_root()?;
-    leave(UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    rustix::io::write(made, b"0")?;
-    rustix::io::read(mapped, &mut [0]).map(drop)
-}
-
-fn become_root() -> rustix::io::Result<()> {
-    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
-    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
 }
