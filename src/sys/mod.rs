@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod dir;
 pub mod exec;
+pub mod file_user;
 pub mod idmap;
 pub mod loop_device;
 pub mod memory;

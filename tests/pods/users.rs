@@ -126,6 +126,22 @@ fn root_of_a_pod_with_users_of_its_own_is_nobody_on_the_machine() {
         assert!(line.starts_with("0 0 "), "{seen}");
     }
     assert!(seen.ends_with("user-namespace\nout\n"), "{seen}");
+    // Files that are copied in are its user's own.
+    let (source, copy) = (machine.path("source"), machine.path("copy"));
+    fs::create_dir_all(source.join("deep")).expect("mkdir");
+    fs::write(source.join("deep/file"), "copied").expect("write");
+    for place in ["/data/copied", "/memory/copied", "/copied"] {
+        let target = format!("user-namespace:{place}");
+        machine.orlop(["cp", path(&source), &target]).ok();
+        let seen = app(&format!(
+            "cat {place}/deep/file; stat -c ' %u %g' {place} {place}/deep/file"
+        ));
+        assert_eq!(seen, "copied 0 0\n 0 0\n");
+    }
+    machine
+        .orlop(["cp", "user-namespace:/data/who", path(&copy)])
+        .ok();
+    assert_eq!(fs::metadata(&copy).expect("a copy").uid(), 0);
     // And nothing of the machine's.
     let said = app(
         "echo 1 2>&1 > /proc/sys/kernel/printk; mount -t tmpfs x /tmp 2>&1; cat /proc/1/environ > /dev/null && echo fine",
