@@ -26,6 +26,7 @@ use super::seccomp::Filter;
 use super::state::{Entry, Record, START_SOCKET, Status, start_time};
 use super::systemd::{Placeholder, Scope};
 use super::users;
+use crate::sys::file_user::with_files_for;
 use crate::sys::pidfd;
 
 /// How long a killed init may take to die before giving up on it.
@@ -223,7 +224,15 @@ fn build(
         )?;
     }
     let spec = adapt(container.spec, &record.cgroup, &record.rootfs);
-    make_working_directory(&spec, &record.rootfs);
+    let make = || make_working_directory(&spec, &record.rootfs);
+    match users::mapped_root(&spec) {
+        None => make(),
+        Some((user, group)) => {
+            with_files_for(user, group, make).map_err(OciError::step::<io::Error>(
+                "make the working directory for the container's root",
+            ))?
+        }
+    }
     let launched = launch(Launch {
         id: container.id,
         spec,

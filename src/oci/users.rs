@@ -75,12 +75,22 @@ pub(super) fn mapping_of(pid: i32) -> std::io::Result<Vec<LinuxIdMapping>> {
 /// mapping, `None` when the mapping lacks it.
 pub(super) fn on_host(spec: &Spec, uid: u32) -> Option<u32> {
     let mappings = spec.linux().as_ref()?.uid_mappings().as_deref();
-    let mappings = mappings.unwrap_or_default();
-    if mappings.is_empty() {
-        return Some(uid);
+    match mappings.unwrap_or_default() {
+        [] => Some(uid),
+        mappings => find(mappings, uid),
     }
+}
+
+/// The user and the group of the machine that are the container's root by a mapping.
+pub(super) fn mapped_root(spec: &Spec) -> Option<(u32, u32)> {
+    let linux = spec.linux().as_ref()?;
+    let root = |mappings: &Option<Vec<LinuxIdMapping>>| find(mappings.as_deref()?, 0);
+    Some((root(linux.uid_mappings())?, root(linux.gid_mappings())?))
+}
+
+fn find(mappings: &[LinuxIdMapping], id: u32) -> Option<u32> {
     mappings.iter().find_map(|mapping| {
-        let offset = uid.checked_sub(mapping.container_id())?;
+        let offset = id.checked_sub(mapping.container_id())?;
         (offset < mapping.size()).then(|| mapping.host_id().checked_add(offset))?
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::{getegid, geteuid};
 use rustix::thread::{capabilities, set_capabilities};
 
 /// From now on files that the calling thread makes belong to `user` and `group`, while
@@ -25,4 +26,15 @@ pub fn make_files_for(user: u32, group: u32) -> io::Result<()> {
     let mut all = capabilities(None)?;
     all.effective = all.permitted;
     Ok(set_capabilities(None, all)?)
+}
+
+/// Does `job` with [`make_files_for`], and files are the thread's own again.
+///
+/// # Errors
+/// As [`make_files_for`]; `job` has not been done when it was the first call.
+pub fn with_files_for<T>(user: u32, group: u32, job: impl FnOnce() -> T) -> io::Result<T> {
+    make_files_for(user, group)?;
+    let done = job();
+    make_files_for(geteuid().as_raw(), getegid().as_raw())?;
+    Ok(done)
 }

@@ -199,8 +199,8 @@ fn every_kind_of_volume_shows_its_files_to_the_pods_users() {
     let user = json!({"securityContext": {
         "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"},
         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-    }});
-    let filtered = json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
+    }, "workingDir": "/made/here"});
+    let filtered = json!({"workingDir": "/v/disk/made/here", "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
     let spec = json!({
         "hostUsers": false,
         "shareProcessNamespace": true,
@@ -231,10 +231,13 @@ fn every_kind_of_volume_shows_its_files_to_the_pods_users() {
         ("/p/disk", "2777 0 2000"),
         ("/p/memory", "2777 0 2000"),
         ("/p/host", "755 0 0"),
+        // Made as working directories of the containers.
+        ("/v/disk/made/here", "2755 0 2000"),
     ] {
         let seen = root(&format!("stat -Lc '%a %u %g' {path}"));
         assert_eq!(seen.trim_end(), want, "{path}");
     }
+    assert_eq!(user("pwd; stat -c '%u %g' ."), "/made/here\n0 0\n");
     // Everybody writes as themselves, there and on the machine's disk.
     root(
         "for d in /v/disk /v/limited /v/memory /v/host /p/disk /p/memory /p/host; do echo hi > $d/by-root; done",
