@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod attach;
 mod change;
+mod claim_row;
 pub mod completion;
 mod config_row;
 pub mod cp;

@@ -24,6 +24,7 @@ pub mod kind;
 mod kinds;
 pub mod manifest;
 mod near;
+mod persistence;
 pub mod qos;
 pub mod quantity;
 pub mod selector;
