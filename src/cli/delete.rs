@@ -17,7 +17,7 @@ use crate::kube::selector::{FieldSelector, LabelSelector};
 use crate::pod::cleanup;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::lock::Lock;
-use crate::pod::{remind, repair};
+use crate::pod::{claims, repair};
 use crate::storage::store::{StoreError, boot_id};
 use crate::sys::cgroup::Cgroups;
 
@@ -120,7 +120,7 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
     for object in &others {
         told = told.and(forget(machine, object)?);
     }
-    remind::users(&machine.roots, &machine.store)?;
+    claims::follow_up(&machine.roots, &machine.store)?;
     if args.wait {
         for (pod, keeper) in stopping {
             finish(machine, &pod, keeper).with_context(|| {

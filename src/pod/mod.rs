@@ -11,6 +11,7 @@
 //! ([`repair`]) need neither: both work on what is recorded, and any process
 //! that holds the pod's lock ([`lock`]) may do them, again and again.
 
+pub mod claims;
 pub mod cleanup;
 pub mod content;
 pub mod control;

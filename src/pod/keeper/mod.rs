@@ -10,6 +10,7 @@ mod attach;
 mod backoff;
 mod check;
 mod children;
+mod claims;
 mod config;
 mod container;
 mod ending;
@@ -50,6 +51,7 @@ use self::setup::Attempt;
 use self::start::{StartError, Started};
 use self::stop::Stopping;
 use self::sweep::Sweepers;
+use super::claims::{follow_up, uses_some};
 use super::home::Home;
 use super::protocol::Failure;
 use super::{cleanup, launcher};
@@ -122,6 +124,10 @@ struct Keeper {
     started: Timestamp,
     host_ip: Option<String>,
     sandbox: Attempt,
+    /// Whether the pod's claims let it run.
+    gate: claims::Gate,
+    /// What the pod waits for before it may run.
+    unplaced: Option<String>,
     volumes: Vec<(String, Attempt)>,
     /// The volumes whose files this keeper writes.
     written: config::Roots,
@@ -218,9 +224,13 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             drop(lock);
             Err(process::execute_again().into())
         }
-        Some((End::Completed, _, _, cgroups, sweepers)) => {
+        Some((End::Completed, pod, store, cgroups, sweepers)) => {
             cleanup::release(&home, &cgroups)?;
             lock.remove()?;
+            if uses_some(&pod) {
+                store.pod_is_over(&pod)?;
+                follow_up(roots, &store)?;
+            }
             sweepers.finish(roots)
         }
         Some((End::Removed(clients), pod, store, cgroups, sweepers)) => {
@@ -287,6 +297,8 @@ impl Keeper {
             started,
             host_ip: node::address(),
             sandbox: Attempt::new(),
+            gate: claims::Gate::of(&pod),
+            unplaced: None,
             volumes: volumes
                 .into_iter()
                 .map(|volume| (volume.name, Attempt::new()))
@@ -393,6 +405,9 @@ impl Keeper {
         }
         self.press();
         if self.stopping.is_some() {
+            return;
+        }
+        if !self.may_run() {
             return;
         }
         if !self.make_sandbox().await {

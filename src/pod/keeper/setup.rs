@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::backoff::Backoff;
 use super::{Event, Keeper, orders};
+use crate::pod::claims;
 use crate::pod::protocol::{Failure, Order, SandboxOrder};
 use crate::storage::events::EventType;
 use crate::sys::node;
@@ -17,8 +18,18 @@ impl Keeper {
         if !self.sandbox.is_due(Instant::now()) {
             return self.sandbox.is_done();
         }
+        let resolved = match claims::resolve(self.pod.clone(), &self.store) {
+            Ok(resolved) => resolved,
+            Err((volume, error)) => {
+                self.sandbox.failed();
+                let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}");
+                self.happened(EventType::Warning, "", "FailedMount", message);
+                return false;
+            }
+        };
         let order = Order::Sandbox(Box::new(SandboxOrder {
-            pod: self.pod.clone(),
+            pod: resolved.pod,
+            persistent: resolved.persistent,
             node_name: node::name(),
             host_ip: self.host_ip.clone(),
         }));

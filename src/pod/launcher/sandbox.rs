@@ -29,6 +29,7 @@ use crate::pod::spec::files::Names;
 use crate::pod::spec::{self, PidNamespace, security};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::{mount, namespace, network, process};
+use crate::volume::Persistent;
 use crate::volume::sub_path;
 use crate::volume::usage::{self, Usage};
 
@@ -45,6 +46,8 @@ const SUB_PATHS: &str = "subpaths";
 /// What the launcher knows of its pod once the sandbox stands.
 pub(super) struct Sandbox {
     pub(super) pod: Pod,
+    /// What PersistentVolumes say of its volumes, by the name of the volume.
+    pub(super) persistent: BTreeMap<String, Persistent>,
     pub(super) hostname: String,
     pub(super) node_name: String,
     pub(super) host_ip: String,
@@ -65,6 +68,7 @@ impl Sandbox {
     pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<Self> {
         let SandboxOrder {
             pod,
+            persistent,
             node_name,
             host_ip,
         } = order;
@@ -116,6 +120,7 @@ impl Sandbox {
             shared_init,
             host,
             mounts,
+            persistent,
             pod,
         })
     }
