@@ -59,7 +59,7 @@ fn a_retained_volume_keeps_every_byte_and_is_released_by_hand() {
 
     // An equal claim is another claim.
     let claim = pvc("notes", "1Gi", json!({}));
-    apply(&machine, &[claim.clone()]);
+    apply(&machine, std::slice::from_ref(&claim));
     assert_eq!(cells(&machine, "pvc", "notes")[..2], ["notes", "Pending"]);
     let explained = machine.orlop(["explain-binding", "pvc/notes"]).ok();
     assert!(

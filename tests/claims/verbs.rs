@@ -178,6 +178,7 @@ fn a_claim_whose_volume_is_torn_away_is_lost_and_deletions_wait_for_finalizers()
             "patch",
             "pvc",
             "held",
+            "--type=merge",
             "-p",
             "{\"metadata\": {\"finalizers\": []}}",
         ])

@@ -23,7 +23,7 @@ fn a_pod_waits_for_its_claim_and_starts_by_itself_when_that_is_bound() {
         page.contains("0/1 nodes are available: persistentvolumeclaim \"content\" not found."),
         "{page}"
     );
-    assert!(page.contains("Node:             <none>"), "{page}");
+    assert!(page.contains("\nNode:         <none>\n"), "{page}");
     let row = cells(&machine, "pod", "web");
     assert_eq!(row[..4], ["web", "0/1", "Pending", "0"]);
     let scheduled = &machine.pod("web")["status"]["conditions"][0];
