@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::classes::{self, NO_PROVISIONER};
-use super::explain::explain;
+use super::explain::explain_briefly;
 use super::facts::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, annotate, annotation, capacity, claim_phase, claim_ref,
     claim_ref_uid, class_of_claim, is_deleting, name, namespace, reference_to, refers_to,
@@ -296,7 +296,7 @@ fn complain(snapshot: &Snapshot, claim: &PersistentVolumeClaim, happenings: &mut
             "no persistent volumes available for this claim and no storage class is set".to_owned(),
         ),
     }
-    let explanation = explain(snapshot, claim);
+    let explanation = explain_briefly(snapshot, claim);
     say(EventType::Normal, "NoMatch", explanation.in_brief());
 }
 
