@@ -130,11 +130,11 @@ fn bind_if_possible(snapshot: &mut Snapshot, index: usize) {
     let found = match volume_of_claim(claim) {
         Some(wanted) => {
             let named = volumes.iter().position(|volume| name(volume) == wanted);
-            named.filter(|volume| may_have(claim, &volumes[*volume]))
+            named.filter(|volume| may_have(snapshot, claim, &volumes[*volume]))
         }
         None => {
             let waits = class(snapshot, claim).is_some_and(classes::waits);
-            find(volumes, claim, |_| false, waits)
+            find(volumes, claim, |volume| snapshot.is_busy(volume), waits)
         }
     };
     match found {
@@ -145,7 +145,10 @@ fn bind_if_possible(snapshot: &mut Snapshot, index: usize) {
 }
 
 /// Whether a claim may have the volume that it names.
-fn may_have(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+fn may_have(snapshot: &Snapshot, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    if snapshot.is_busy(volume) {
+        return false;
+    }
     match claim_ref(volume) {
         None => Wish::of(claim).refusal(volume).is_none(),
         Some(_) => refers_to(volume, claim),
@@ -243,6 +246,11 @@ fn complain(snapshot: &Snapshot, claim: &PersistentVolumeClaim, happenings: &mut
                 EventType::Normal,
                 "FailedBinding",
                 format!("volume {wanted:?} not found."),
+            ),
+            Some(volume) if snapshot.is_busy(volume) => say(
+                EventType::Normal,
+                "FailedBinding",
+                format!("volume {wanted:?} is being emptied or deleted."),
             ),
             Some(volume) if claim_ref(volume).is_some() => say(
                 EventType::Warning,

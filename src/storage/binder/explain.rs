@@ -73,7 +73,8 @@ pub(super) fn explain_briefly(snapshot: &Snapshot, claim: &PersistentVolumeClaim
 
 fn explain_some(snapshot: &Snapshot, claim: &PersistentVolumeClaim, most: usize) -> Explanation {
     let wish = Wish::of(claim);
-    let chosen = find(&snapshot.volumes, claim, |_| false, false);
+    let is_busy = |volume: &_| snapshot.is_busy(volume);
+    let chosen = find(&snapshot.volumes, claim, is_busy, false);
     let chosen = chosen.map(|index| name(&snapshot.volumes[index]));
     let bound = volume_of_claim(claim);
     let verdict = |volume: &_| {
@@ -85,6 +86,9 @@ fn explain_some(snapshot: &Snapshot, claim: &PersistentVolumeClaim, most: usize)
         }
         let mut obstacles: Vec<String> =
             wish.obstacles(volume).map(|one| one.to_string()).collect();
+        if snapshot.is_busy(volume) {
+            obstacles.push("it is being emptied or deleted".to_owned());
+        }
         if let Some(bound) = bound.filter(|bound| *bound != name(volume)) {
             obstacles.push(format!("the claim names {bound:?}"));
         }
