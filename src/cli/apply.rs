@@ -10,13 +10,12 @@ use clap::Args;
 use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::{Machine, print};
+use super::{Machine, change, print};
 use crate::kube::manifest::{Object, Source, load_into};
 use crate::pod::control::{Client, Reply, Request};
-use crate::pod::{remind, repair};
+use crate::pod::{claims, repair};
 use crate::storage::apply::Applied;
 use crate::storage::roots::Roots;
-use crate::sys::node;
 
 /// `orlop apply` on the command line.
 #[derive(Args, Debug)]
@@ -49,13 +48,7 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
     let documents = load_into(&sources, args.namespace.as_deref())?;
     let mut objects: Vec<Object> = Vec::with_capacity(documents.len());
     for document in documents {
-        let mut object = document.object;
-        if let Object::Pod(pod) = &mut object
-            && let Some(spec) = &mut pod.spec
-        {
-            spec.node_name.get_or_insert_with(node::name);
-        }
-        objects.push(object);
+        objects.push(change::place(document.object));
     }
     let machine = Machine::open(roots)?;
     let mut started = Vec::with_capacity(objects.len());
@@ -83,7 +76,7 @@ pub fn run(args: ApplyArgs, roots: &Roots) -> Result<ExitCode> {
         told = told.and(say(applied));
         started.push((pod.clone(), ready));
     }
-    remind::users(&machine.roots, &machine.store)?;
+    claims::follow_up(&machine.roots, &machine.store)?;
     told?;
     if args.wait {
         let deadline = Instant::now() + Duration::from_secs(args.timeout);
@@ -98,7 +91,7 @@ fn say(applied: &Applied<Object>) -> Result<()> {
     let object = applied.object();
     print::say(format_args!(
         "{}/{} {}\n",
-        object.kind().singular(),
+        object.kind().qualified(),
         object.name(),
         applied.word()
     ))

@@ -14,9 +14,8 @@ use crate::kube::kind::Kind;
 use crate::kube::manifest::{self, Document, Object, Source};
 use crate::kube::selector::LabelSelector;
 use crate::pod::control::{Client, Request};
-use crate::pod::{remind, repair};
+use crate::pod::{claims, repair};
 use crate::storage::store::{StoreError, boot_id};
-use crate::sys::node;
 
 /// How often a change is made anew when somebody else changes the object, too.
 const TRIES: usize = 10;
@@ -106,7 +105,7 @@ pub(super) fn replace(machine: &Machine, wanted: Object) -> Result<Changed> {
     let object = machine.store.replace(wanted)?;
     let changed = object != before;
     if changed {
-        remind::users(&machine.roots, &machine.store)?;
+        claims::follow_up(&machine.roots, &machine.store)?;
     }
     Ok(Changed { object, changed })
 }
@@ -134,7 +133,7 @@ pub(super) fn create(machine: &Machine, object: Object) -> Result<Object> {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             repair::start_keeper(&machine.roots, uid)?;
         }
-        _ => remind::users(&machine.roots, &machine.store)?,
+        _ => claims::follow_up(&machine.roots, &machine.store)?,
     }
     Ok(object)
 }
@@ -158,10 +157,8 @@ pub(super) fn load(
 
 /// The object; a pod is to run on this machine.
 pub(super) fn place(mut object: Object) -> Object {
-    if let Object::Pod(pod) = &mut object
-        && let Some(spec) = &mut pod.spec
-    {
-        spec.node_name.get_or_insert_with(node::name);
+    if let Object::Pod(pod) = &mut object {
+        claims::assign_node(pod);
     }
     object
 }

@@ -29,7 +29,7 @@ pub(super) fn columns(object: &Object, now: Timestamp) -> Vec<String> {
             row.push(secret.type_.clone().unwrap_or_default());
             row.push(entries.to_string());
         }
-        Object::Pod(_) => {}
+        _ => {}
     }
     let created = object.metadata().creation_timestamp.as_ref();
     row.push(age(created.map(|time| time.0), now));

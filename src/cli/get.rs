@@ -7,11 +7,11 @@ use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
-use super::config_row;
 use super::output::{self, Output};
 use super::pod_row::{as_of_boot, pod_row};
 use super::print::{self, Answer, Resource, Selection};
 use super::select::Wanted;
+use super::{claim_row, config_row};
 use super::{events, get_watch};
 use crate::kube::kind::Kind;
 use crate::kube::manifest::Object;
@@ -21,7 +21,8 @@ use crate::storage::store::{self, Store};
 /// `orlop get` on the command line.
 #[derive(Args, Clone, Debug)]
 pub struct GetArgs {
-    /// TYPE[,TYPE…] [NAME…] or TYPE/NAME…; types: pods (po), configmaps (cm), secrets, all
+    /// TYPE[,TYPE…] [NAME…] or TYPE/NAME…; types: pods (po), configmaps (cm), secrets, persistentvolumes (pv),
+    /// persistentvolumeclaims (pvc), storageclasses (sc), all
     #[arg(value_name = "TYPE [NAME…]")]
     pub resources: Vec<String>,
     /// Namespace to look in
@@ -101,7 +102,10 @@ fn answer(args: &GetArgs, store: &Store, now: Timestamp, boot_id: &str) -> anyho
         }
     }
     if is_empty {
-        let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
+        let namespaced = selections
+            .iter()
+            .any(|one| one.resource.kind().is_namespaced());
+        let namespace = (!args.all_namespaces && namespaced).then_some(args.namespace.as_str());
         return Ok(match is_named || args.ignore_not_found {
             true => answer,
             false => Answer::nothing(namespace),
@@ -186,7 +190,7 @@ fn named(
         match object {
             Some(object) => found.push(object),
             None if args.ignore_not_found => {}
-            None => answer.missing(kind.plural(), name),
+            None => answer.missing(kind.resource(), name),
         }
     }
     Ok(found)
@@ -201,12 +205,15 @@ pub(super) fn table(
     now: Timestamp,
 ) -> String {
     let mut header = Vec::new();
-    if args.all_namespaces {
+    let namespaced = args.all_namespaces && kind.is_namespaced();
+    if namespaced {
         header.push("NAMESPACE");
     }
+    let wide = args.output == Some(Output::Wide);
     header.extend(match kind {
         Kind::Pod => pod_header(args),
-        kind => config_row::header(kind),
+        Kind::ConfigMap | Kind::Secret => config_row::header(kind),
+        kind => claim_row::header(kind, wide),
     });
     let own_columns: Vec<String> = args
         .label_columns
@@ -218,18 +225,21 @@ pub(super) fn table(
         header.push("LABELS");
     }
     let prefix = match prefixed {
-        true => format!("{}/", kind.singular()),
+        true => format!("{}/", kind.qualified()),
         false => String::new(),
     };
     let row = |object: &Object| {
         let mut row = Vec::new();
-        if args.all_namespaces {
+        if namespaced {
             row.push(object.namespace().to_owned());
         }
-        row.push(format!("{prefix}{}", object.name()));
+        row.push(format!("{prefix}{}", claim_row::name(object)));
         match object {
             Object::Pod(pod) => row.extend(pod_columns(args, pod, now)),
-            object => row.extend(config_row::columns(object, now)),
+            object => row.extend(
+                claim_row::columns(object, wide, now)
+                    .unwrap_or_else(|| config_row::columns(object, now)),
+            ),
         }
         let labels = object.metadata().labels.as_ref();
         row.extend(args.label_columns.iter().map(|key| {

@@ -4,6 +4,9 @@
 //! pod's life or its `get -o yaml` depend on are set.
 
 mod lifecycle;
+mod persistence;
+
+pub use persistence::{claim, persistent_volume, storage_class};
 
 use std::collections::BTreeMap;
 
@@ -143,6 +146,11 @@ fn volume(volume: &mut Volume) {
         fields
             .flat_map(|fields| fields.items.iter_mut().flatten())
             .for_each(downward_file);
+    }
+    if let Some(ephemeral) = &mut volume.ephemeral
+        && let Some(template) = &mut ephemeral.volume_claim_template
+    {
+        fill(&mut template.spec.volume_mode, "Filesystem");
     }
     if let Some(image) = &mut volume.image {
         let policy = pull_policy(image.reference.as_deref().unwrap_or(""));

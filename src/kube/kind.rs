@@ -11,11 +11,39 @@ pub enum Kind {
     ConfigMap,
     /// `v1` `Secret`.
     Secret,
+    /// `v1` `PersistentVolume`.
+    PersistentVolume,
+    /// `v1` `PersistentVolumeClaim`.
+    PersistentVolumeClaim,
+    /// `storage.k8s.io/v1` `StorageClass`.
+    StorageClass,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Pod, Self::ConfigMap, Self::Secret];
+    pub const ALL: &'static [Self] = &[
+        Self::Pod,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::PersistentVolume,
+        Self::PersistentVolumeClaim,
+        Self::StorageClass,
+    ];
+
+    /// Whether objects of this kind live in namespaces.
+    #[must_use]
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::PersistentVolume | Self::StorageClass)
+    }
+
+    /// The group of the API that has the kind, with a dot before it; empty for the
+    /// first one.
+    fn group(self) -> &'static str {
+        match self {
+            Self::StorageClass => ".storage.k8s.io",
+            _ => "",
+        }
+    }
 
     /// The kind as manifests have it: `ConfigMap`.
     #[must_use]
@@ -24,6 +52,9 @@ impl Kind {
             Self::Pod => "Pod",
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
+            Self::PersistentVolume => "PersistentVolume",
+            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Self::StorageClass => "StorageClass",
         }
     }
 
@@ -34,6 +65,9 @@ impl Kind {
             Self::Pod => "pods",
             Self::ConfigMap => "configmaps",
             Self::Secret => "secrets",
+            Self::PersistentVolume => "persistentvolumes",
+            Self::PersistentVolumeClaim => "persistentvolumeclaims",
+            Self::StorageClass => "storageclasses",
         }
     }
 
@@ -44,6 +78,9 @@ impl Kind {
             Self::Pod => "pod",
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
+            Self::PersistentVolume => "persistentvolume",
+            Self::PersistentVolumeClaim => "persistentvolumeclaim",
+            Self::StorageClass => "storageclass",
         }
     }
 
@@ -54,6 +91,26 @@ impl Kind {
             Self::Pod => Some("po"),
             Self::ConfigMap => Some("cm"),
             Self::Secret => None,
+            Self::PersistentVolume => Some("pv"),
+            Self::PersistentVolumeClaim => Some("pvc"),
+            Self::StorageClass => Some("sc"),
+        }
+    }
+
+    /// What stands before an object's name in what a command says: the singular
+    /// with the kind's group, as in `storageclass.storage.k8s.io`.
+    #[must_use]
+    pub fn qualified(self) -> String {
+        format!("{}{}", self.singular(), self.group())
+    }
+
+    /// The plural with the kind's group, as in `storageclasses.storage.k8s.io`: how
+    /// the API server's errors name it.
+    #[must_use]
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::StorageClass => "storageclasses.storage.k8s.io",
+            kind => kind.plural(),
         }
     }
 
@@ -64,7 +121,14 @@ impl Kind {
         let typed = typed.to_ascii_lowercase();
         let typed = typed.strip_suffix(".v1.").unwrap_or(&typed);
         let called = |kind: &&Self| {
-            [Some(kind.plural()), Some(kind.singular()), kind.short()].contains(&Some(typed))
+            let bare = match kind.group() {
+                "" => typed,
+                group => {
+                    let typed = typed.strip_suffix(group).unwrap_or(typed);
+                    typed.strip_suffix(".v1").unwrap_or(typed)
+                }
+            };
+            [Some(kind.plural()), Some(kind.singular()), kind.short()].contains(&Some(bare))
         };
         Self::ALL.iter().find(called).copied()
     }
@@ -90,6 +154,12 @@ mod tests {
             ("cm", Some(Kind::ConfigMap)),
             ("configMaps", Some(Kind::ConfigMap)),
             ("secret", Some(Kind::Secret)),
+            ("pv", Some(Kind::PersistentVolume)),
+            ("pvc", Some(Kind::PersistentVolumeClaim)),
+            ("PersistentVolumeClaims", Some(Kind::PersistentVolumeClaim)),
+            ("storageclasses.storage.k8s.io", Some(Kind::StorageClass)),
+            ("sc.v1.storage.k8s.io", Some(Kind::StorageClass)),
+            ("pods.storage.k8s.io", None),
             ("all", None),
             ("", None),
         ] {

@@ -13,7 +13,13 @@ pub(super) enum Route {
     ConfigMap,
     /// A `v1` `Secret`.
     Secret,
-    /// A `v1` `List`, `PodList`, `ConfigMapList` or `SecretList`: its items are objects of their own.
+    /// A `v1` `PersistentVolume`.
+    PersistentVolume,
+    /// A `v1` `PersistentVolumeClaim`.
+    PersistentVolumeClaim,
+    /// A `storage.k8s.io/v1` `StorageClass`.
+    StorageClass,
+    /// A `v1` `List`, or the list of a kind such as `PodList`: its items are objects of their own.
     List,
 }
 
@@ -23,7 +29,7 @@ const KNOWN: &[(&str, &str)] = &[
     (
         "v1",
         "Binding ComponentStatus ConfigMap ConfigMapList Endpoints Event LimitRange List Namespace Node PersistentVolume \
-         PersistentVolumeClaim Pod PodList PodTemplate ReplicationController ResourceQuota Secret SecretList Service ServiceAccount",
+         PersistentVolumeClaim PersistentVolumeClaimList PersistentVolumeList Pod PodList PodTemplate ReplicationController ResourceQuota Secret SecretList Service ServiceAccount",
     ),
     (
         "apps/v1",
@@ -55,7 +61,7 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "storage.k8s.io/v1",
-        "CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass",
+        "CSIDriver CSINode CSIStorageCapacity StorageClass StorageClassList VolumeAttachment VolumeAttributesClass",
     ),
     ("storage.k8s.io/v1beta1", "CSIDriver CSINode StorageClass"),
     ("scheduling.k8s.io/v1", "PriorityClass"),
@@ -91,7 +97,12 @@ pub(super) fn route(version: &str, kind: &str) -> Result<Route, Problem> {
         ("v1", "Pod") => return Ok(Route::Pod),
         ("v1", "ConfigMap") => return Ok(Route::ConfigMap),
         ("v1", "Secret") => return Ok(Route::Secret),
+        ("v1", "PersistentVolume") => return Ok(Route::PersistentVolume),
+        ("v1", "PersistentVolumeClaim") => return Ok(Route::PersistentVolumeClaim),
+        ("storage.k8s.io/v1", "StorageClass") => return Ok(Route::StorageClass),
         ("v1", "List" | "PodList" | "ConfigMapList" | "SecretList") => return Ok(Route::List),
+        ("v1", "PersistentVolumeList" | "PersistentVolumeClaimList") => return Ok(Route::List),
+        ("storage.k8s.io/v1", "StorageClassList") => return Ok(Route::List),
         _ => {}
     }
     let known = KNOWN.iter().find(|(known, _)| *known == version);

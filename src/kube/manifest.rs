@@ -13,8 +13,9 @@ use super::error::{Place, Problem, quote};
 use super::kind::Kind;
 use super::kinds::{Route, route};
 use super::source::{Text, inputs, read};
-use super::{config, defaults, strict, supported, validate, yaml};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use super::{config, defaults, persistence, strict, supported, validate, yaml};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -69,6 +70,12 @@ pub enum Object {
     ConfigMap(Box<ConfigMap>),
     /// A `v1` `Secret`, its `stringData` in `data`.
     Secret(Box<Secret>),
+    /// A `v1` `PersistentVolume`, without a namespace.
+    PersistentVolume(Box<PersistentVolume>),
+    /// A `v1` `PersistentVolumeClaim`.
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    /// A `storage.k8s.io/v1` `StorageClass`, without a namespace.
+    StorageClass(Box<StorageClass>),
 }
 
 impl From<Pod> for Object {
@@ -89,6 +96,24 @@ impl From<Secret> for Object {
     }
 }
 
+impl From<PersistentVolume> for Object {
+    fn from(volume: PersistentVolume) -> Self {
+        Self::PersistentVolume(Box::new(volume))
+    }
+}
+
+impl From<PersistentVolumeClaim> for Object {
+    fn from(claim: PersistentVolumeClaim) -> Self {
+        Self::PersistentVolumeClaim(Box::new(claim))
+    }
+}
+
+impl From<StorageClass> for Object {
+    fn from(class: StorageClass) -> Self {
+        Self::StorageClass(Box::new(class))
+    }
+}
+
 impl Object {
     /// The kind.
     pub fn kind(&self) -> Kind {
@@ -96,6 +121,9 @@ impl Object {
             Self::Pod(_) => Kind::Pod,
             Self::ConfigMap(_) => Kind::ConfigMap,
             Self::Secret(_) => Kind::Secret,
+            Self::PersistentVolume(_) => Kind::PersistentVolume,
+            Self::PersistentVolumeClaim(_) => Kind::PersistentVolumeClaim,
+            Self::StorageClass(_) => Kind::StorageClass,
         }
     }
 
@@ -105,6 +133,9 @@ impl Object {
             Self::Pod(pod) => &pod.metadata,
             Self::ConfigMap(map) => &map.metadata,
             Self::Secret(secret) => &secret.metadata,
+            Self::PersistentVolume(volume) => &volume.metadata,
+            Self::PersistentVolumeClaim(claim) => &claim.metadata,
+            Self::StorageClass(class) => &class.metadata,
         }
     }
 
@@ -114,6 +145,9 @@ impl Object {
             Self::Pod(pod) => &mut pod.metadata,
             Self::ConfigMap(map) => &mut map.metadata,
             Self::Secret(secret) => &mut secret.metadata,
+            Self::PersistentVolume(volume) => &mut volume.metadata,
+            Self::PersistentVolumeClaim(claim) => &mut claim.metadata,
+            Self::StorageClass(class) => &mut class.metadata,
         }
     }
 
@@ -126,6 +160,9 @@ impl Object {
             Self::Pod(pod) => serde_json::to_value(pod),
             Self::ConfigMap(map) => serde_json::to_value(map),
             Self::Secret(secret) => serde_json::to_value(secret),
+            Self::PersistentVolume(volume) => serde_json::to_value(volume),
+            Self::PersistentVolumeClaim(claim) => serde_json::to_value(claim),
+            Self::StorageClass(class) => serde_json::to_value(class),
         }
     }
 
@@ -240,6 +277,9 @@ impl Loader<'_> {
             Route::Pod => self.pod(value)?.into(),
             Route::ConfigMap => config::config_map(value, settle)?.into(),
             Route::Secret => config::secret(value, settle)?.into(),
+            Route::PersistentVolume => persistence::volume(value)?.into(),
+            Route::PersistentVolumeClaim => persistence::claim(value, settle)?.into(),
+            Route::StorageClass => persistence::class(value)?.into(),
             Route::List => unreachable!("its items are objects"),
         })
     }

@@ -26,6 +26,7 @@ mod kinds;
 pub mod manifest;
 mod near;
 pub mod pids;
+mod persistence;
 pub mod qos;
 pub mod quantity;
 pub mod selector;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::Value;
 
 use super::validate::names;
@@ -47,6 +48,31 @@ impl LabelSelector {
                 Test::Less(limit) => number().is_some_and(|number| number < *limit),
             }
         })
+    }
+}
+
+impl From<&meta::LabelSelector> for LabelSelector {
+    /// The selector of a valid object; an operator that does not exist selects nothing.
+    fn from(declared: &meta::LabelSelector) -> Self {
+        let equal = |(key, value): (&String, &String)| Requirement {
+            key: key.clone(),
+            test: Test::In(BTreeSet::from([value.clone()])),
+        };
+        let labels = declared.match_labels.iter().flatten().map(equal);
+        let expressions = declared.match_expressions.iter().flatten().map(|one| {
+            let values = || one.values.iter().flatten().cloned().collect();
+            Requirement {
+                key: one.key.clone(),
+                test: match one.operator.as_str() {
+                    "In" => Test::In(values()),
+                    "NotIn" => Test::NotIn(values()),
+                    "Exists" => Test::Exists,
+                    "DoesNotExist" => Test::Absent,
+                    _ => Test::In(BTreeSet::new()),
+                },
+            }
+        });
+        Self(labels.chain(expressions).collect())
     }
 }
 

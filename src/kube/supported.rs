@@ -7,8 +7,10 @@
 //! mention fails a test, so an update of the API cannot slip one in.
 
 mod drawn;
+mod persistence;
 
 pub use drawn::{CONFIGURATION, DRAWN};
+pub use persistence::PERSISTENCE;
 
 use self::drawn::reason;
 use super::error::{Problem, quote};
@@ -213,9 +215,9 @@ pub const POD: &[Group] = &[
     Group {
         kind: "Volume",
         at: &["spec.volumes[]"],
-        used: "configMap downwardAPI emptyDir hostPath image name projected secret",
-        refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume flocker \
-                  gcePersistentDisk gitRepo glusterfs iscsi nfs persistentVolumeClaim photonPersistentDisk \
+        used: "configMap downwardAPI emptyDir ephemeral hostPath image name persistentVolumeClaim projected secret",
+        refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker \
+                  gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk \
                   portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
         ..GROUP
     },
@@ -249,8 +251,10 @@ impl Group {
     /// The group whose type stands at `path`, a path without indices as in
     /// `spec.containers[].env[]`.
     pub(super) fn at(path: &str) -> Option<&'static Group> {
-        let path = in_place_of(path, ALIKE[1], ALIKE[0]).unwrap_or_else(|| path.to_owned());
-        let mut all = pod_groups().chain(CONFIGURATION);
+        let path = in_place_of(path, ALIKE[1], ALIKE[0])
+            .or_else(|| in_place_of(path, persistence::TEMPLATE, persistence::CLAIM))
+            .unwrap_or_else(|| path.to_owned());
+        let mut all = pod_groups().chain(CONFIGURATION).chain(PERSISTENCE);
         all.find(|group| group.at.contains(&path.as_str()))
     }
 }
@@ -273,6 +277,15 @@ pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
             }
         }
     }
+    for group in PERSISTENCE {
+        for at in group.at {
+            if let Some(at) = in_place_of(at, persistence::CLAIM, persistence::TEMPLATE) {
+                visit(value, &at, String::new(), &mut |path, fields| {
+                    refuse(group, path, fields, &mut refused);
+                });
+            }
+        }
+    }
     if let Some(spec) = &pod.spec {
         refuse_combinations(spec, &mut refused);
     }
@@ -288,9 +301,26 @@ pub(super) fn check(value: &Value, pod: &Pod) -> Result<(), Problem> {
 /// # Errors
 /// [`Problem::NotSupported`] with every such field.
 pub(super) fn check_configuration(kind: &str, value: &Value) -> Result<(), Problem> {
+    check_groups(CONFIGURATION, kind, value)
+}
+
+/// Refuses a PersistentVolume, PersistentVolumeClaim or StorageClass, given as
+/// `value`, that asks for what orlop can't do yet.
+///
+/// # Errors
+/// [`Problem::NotSupported`] with every such field.
+pub(super) fn check_persistence(kind: &str, value: &Value) -> Result<(), Problem> {
+    check_groups(PERSISTENCE, kind, value)
+}
+
+fn check_groups(groups: &[Group], kind: &str, value: &Value) -> Result<(), Problem> {
     let mut refused = Vec::new();
-    for group in CONFIGURATION {
+    for group in groups {
         for at in group.at.iter().filter_map(|at| at.strip_prefix(kind)) {
+            if !(at.is_empty() || at.starts_with('.')) {
+                // Another kind, whose name begins with this one's.
+                continue;
+            }
             let at = at.trim_start_matches('.');
             visit(value, at, String::new(), &mut |path, fields| {
                 refuse(group, path, fields, &mut refused);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 
+use super::claims;
 use super::home::{self, Home};
 use super::lock::Lock;
 use super::scope;
@@ -80,7 +81,11 @@ pub fn remove(home: &Home, pod: &Pod, store: &Store, cgroups: &Cgroups, lock: Lo
     }
     bury_directory(home)?;
     store.remove_pod(&home.uid)?;
-    Ok(lock.remove()?)
+    lock.remove()?;
+    match claims::uses_some(pod) {
+        true => claims::follow_up(&home.roots, store),
+        false => Ok(()),
+    }
 }
 
 /// Removes what a pod left behind of which there is no record.

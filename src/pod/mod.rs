@@ -12,6 +12,7 @@
 //! that holds the pod's lock ([`lock`]) may do them, again and again.
 
 pub mod amounts;
+pub mod claims;
 pub mod cleanup;
 pub mod content;
 pub mod control;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::ImageDefaults;
 use super::spec::env::References;
+use crate::volume::Persistent;
 use crate::volume::usage::Usage;
 
 /// An order from the keeper.
@@ -49,8 +50,10 @@ pub enum Order {
 /// What the launcher needs to know of its pod.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SandboxOrder {
-    /// The pod as it is stored.
+    /// The pod as it is stored, its claims replaced by what they stand for.
     pub pod: Pod,
+    /// What PersistentVolumes say of its volumes, by the name of the volume.
+    pub persistent: BTreeMap<String, Persistent>,
     /// The name of this machine.
     pub node_name: String,
     /// The machine's address, when it has one.

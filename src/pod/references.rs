@@ -33,7 +33,7 @@ pub fn volume_uses(volume: &Volume, kind: Kind, name: &str) -> bool {
             whole.is_some_and(|it| it.secret_name.as_deref() == Some(name))
                 || sources.any(|it| it.secret.as_ref().is_some_and(|it| it.name == name))
         }
-        Kind::Pod => false,
+        _ => false,
     }
 }
 
@@ -53,7 +53,7 @@ fn environment_uses(container: &Container, kind: Kind, name: &str) -> bool {
             whole.any(|it| it.secret_ref.as_ref().is_some_and(|it| it.name == name))
                 || keys.any(|it| it.secret_key_ref.as_ref().is_some_and(|it| it.name == name))
         }
-        Kind::Pod => false,
+        _ => false,
     }
 }
 

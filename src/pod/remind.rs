@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use super::control::{Client, Request};
 use super::home::Home;
 use super::references::uses;
+use crate::kube::kind::Kind;
+use crate::storage::binder::claims_of;
 use crate::storage::roots::Roots;
 use crate::storage::store::Store;
 
@@ -27,7 +29,13 @@ pub fn users(roots: &Roots, store: &Store) -> Result<()> {
     for pod in store.pods(namespace)? {
         let draws = untold.iter().any(|object| {
             pod.metadata.namespace.as_deref() == Some(object.namespace.as_str())
-                && (pod.spec.as_ref()).is_some_and(|spec| uses(spec, object.kind, &object.name))
+                && (pod.spec.as_ref()).is_some_and(|spec| match object.kind {
+                    Kind::PersistentVolumeClaim => {
+                        let own = pod.metadata.name.as_deref().unwrap_or_default();
+                        claims_of(own, spec).contains(&object.name)
+                    }
+                    kind => uses(spec, kind, &object.name),
+                })
         });
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         if draws && let Some(keeper) = Client::connect(&Home::new(roots, uid))? {

@@ -71,6 +71,8 @@ pub struct Facts {
     pub over: bool,
     /// Why the pod as a whole has failed (reason and message), if it has.
     pub failure: Option<(String, String)>,
+    /// What the pod waits for before it may run, in the scheduler's words.
+    pub unplaced: Option<String>,
     /// True when the pod's namespaces exist.
     pub sandbox: bool,
     /// When the pod's keeper first took it up.
@@ -160,6 +162,9 @@ fn has_started(status: &ContainerStatus) -> bool {
 pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timestamp) -> PodStatus {
     let nothing = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&nothing);
+    if let Some(why) = facts.unplaced.clone().filter(|_| !facts.over) {
+        return unplaced(spec, why, previous, now);
+    }
     let phase = facts.phase(spec);
     let conditions = conditions(spec, &facts, phase)
         .into_iter()
@@ -183,6 +188,23 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
         pod_ip,
         qos_class: Some(qos::qos_class(spec).as_str().to_owned()),
         start_time: Some(Time(facts.started)),
+        ..PodStatus::default()
+    }
+}
+
+/// The status of a pod that may not run yet.
+fn unplaced(
+    spec: &PodSpec,
+    why: String,
+    previous: Option<&PodStatus>,
+    now: Timestamp,
+) -> PodStatus {
+    let mut scheduled = Condition::new("PodScheduled", true);
+    scheduled.fails("Unschedulable", Some(why));
+    PodStatus {
+        phase: Some("Pending".to_owned()),
+        conditions: Some(vec![scheduled.since(previous, now)]),
+        qos_class: Some(qos::qos_class(spec).as_str().to_owned()),
         ..PodStatus::default()
     }
 }

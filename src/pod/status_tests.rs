@@ -46,6 +46,7 @@ fn up() -> ContainerState {
 
 fn facts(init_containers: Vec<ContainerStatus>, containers: Vec<ContainerStatus>) -> Facts {
     Facts {
+        unplaced: None,
         init_containers,
         containers,
         over: false,

@@ -3,7 +3,8 @@
 //! What a command does with several objects it does in one transaction, so that
 //! either all of it is there afterwards or nothing.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::Value;
 
 use super::apply::{Applied, apply};
@@ -41,6 +42,11 @@ impl Store {
             Kind::Pod => self.pod(namespace, name)?.map(Object::from),
             Kind::ConfigMap => self.object::<ConfigMap>(namespace, name)?.map(Object::from),
             Kind::Secret => self.object::<Secret>(namespace, name)?.map(Object::from),
+            Kind::PersistentVolume => self.object::<PersistentVolume>("", name)?.map(Object::from),
+            Kind::PersistentVolumeClaim => self
+                .object::<PersistentVolumeClaim>(namespace, name)?
+                .map(Object::from),
+            Kind::StorageClass => self.object::<StorageClass>("", name)?.map(Object::from),
         })
     }
 
@@ -56,6 +62,9 @@ impl Store {
             Kind::Pod => all(self.pods(namespace)?),
             Kind::ConfigMap => all(self.objects::<ConfigMap>(namespace)?),
             Kind::Secret => all(self.objects::<Secret>(namespace)?),
+            Kind::PersistentVolume => all(self.objects::<PersistentVolume>(None)?),
+            Kind::PersistentVolumeClaim => all(self.objects::<PersistentVolumeClaim>(namespace)?),
+            Kind::StorageClass => all(self.objects::<StorageClass>(None)?),
         })
     }
 
@@ -68,6 +77,9 @@ impl Store {
             Object::Pod(pod) => self.create_pod(*pod)?.into(),
             Object::ConfigMap(map) => self.create_object(*map)?.into(),
             Object::Secret(secret) => self.create_object(*secret)?.into(),
+            Object::PersistentVolume(volume) => self.create_object(*volume)?.into(),
+            Object::PersistentVolumeClaim(claim) => self.create_object(*claim)?.into(),
+            Object::StorageClass(class) => self.create_object(*class)?.into(),
         })
     }
 
@@ -81,11 +93,14 @@ impl Store {
             Object::Pod(pod) => self.replace_pod(*pod)?.into(),
             Object::ConfigMap(map) => self.replace_object(*map)?.into(),
             Object::Secret(secret) => self.replace_object(*secret)?.into(),
+            Object::PersistentVolume(volume) => self.replace_object(*volume)?.into(),
+            Object::PersistentVolumeClaim(claim) => self.replace_object(*claim)?.into(),
+            Object::StorageClass(class) => self.replace_object(*class)?.into(),
         })
     }
 
-    /// Forgets an object that nothing runs for, and returns what it was. A pod is
-    /// not removed by this: its keeper has to stop it.
+    /// Forgets an object that nothing runs for, and returns what it was; one that is
+    /// held is marked for it. A pod is not removed by this: its keeper has to stop it.
     ///
     /// # Errors
     /// As [`Store::find`].
@@ -103,6 +118,15 @@ impl Store {
             Kind::Secret => self
                 .remove_object::<Secret>(namespace, name)?
                 .map(Object::from),
+            Kind::PersistentVolume => self
+                .remove_object::<PersistentVolume>("", name)?
+                .map(Object::from),
+            Kind::PersistentVolumeClaim => self
+                .remove_object::<PersistentVolumeClaim>(namespace, name)?
+                .map(Object::from),
+            Kind::StorageClass => self
+                .remove_object::<StorageClass>("", name)?
+                .map(Object::from),
         })
     }
 }
@@ -112,6 +136,9 @@ fn apply_any(change: &Change, wanted: Object) -> Result<Applied<Object>, StoreEr
         Object::Pod(pod) => apply(change, *pod)?.map(Object::from),
         Object::ConfigMap(map) => apply_kept(change, *map)?.map(Object::from),
         Object::Secret(secret) => apply_kept(change, *secret)?.map(Object::from),
+        Object::PersistentVolume(volume) => apply_kept(change, *volume)?.map(Object::from),
+        Object::PersistentVolumeClaim(claim) => apply_kept(change, *claim)?.map(Object::from),
+        Object::StorageClass(class) => apply_kept(change, *class)?.map(Object::from),
     })
 }
 

@@ -8,7 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Row, params};
 
-use super::store::{Store, StoreError};
+use super::store::{Change, Store, StoreError};
 
 /// How long an event is kept after it was last seen.
 pub const TIME_TO_LIVE: SignedDuration = SignedDuration::from_hours(1);
@@ -86,30 +86,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`] or [`StoreError::Damaged`].
     pub fn record_at(&self, event: &Event, now: Timestamp) -> Result<(), StoreError> {
-        self.write("record an event", |change| {
-            change.run(|db| {
-                db.prepare_cached("DELETE FROM events WHERE last < ?1")?
-                    .execute([oldest(now)])?;
-                db.prepare_cached(
-                    "INSERT INTO events (namespace, kind, name, uid, field_path, type, reason, message, source, count, first, last)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?10)
-                     ON CONFLICT DO UPDATE SET count = count + 1, last = max(last, excluded.last)",
-                )?
-                .execute(params![
-                    event.namespace,
-                    event.kind,
-                    event.name,
-                    event.uid,
-                    event.field_path,
-                    event.type_.as_str(),
-                    event.reason,
-                    event.message,
-                    event.source,
-                    now.as_microsecond(),
-                ])
-            })?;
-            Ok(())
-        })
+        self.write("record an event", |change| change.record(event, now))
     }
 
     /// The events of the object with this UID, the one last seen longest ago first.
@@ -138,6 +115,35 @@ impl Store {
             .query_map(params![namespace, oldest(Timestamp::now())], recorded)?
             .collect()
         })
+    }
+}
+
+impl Change<'_> {
+    /// Records that something happened at `now`; events whose hour is over at `now`
+    /// are forgotten.
+    pub(super) fn record(&self, event: &Event, now: Timestamp) -> Result<(), StoreError> {
+        self.run(|db| {
+            db.prepare_cached("DELETE FROM events WHERE last < ?1")?
+                .execute([oldest(now)])?;
+            db.prepare_cached(
+                "INSERT INTO events (namespace, kind, name, uid, field_path, type, reason, message, source, count, first, last)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?10)
+                 ON CONFLICT DO UPDATE SET count = count + 1, last = max(last, excluded.last)",
+            )?
+            .execute(params![
+                event.namespace,
+                event.kind,
+                event.name,
+                event.uid,
+                event.field_path,
+                event.type_.as_str(),
+                event.reason,
+                event.message,
+                event.source,
+                now.as_microsecond(),
+            ])
+        })?;
+        Ok(())
     }
 }
 

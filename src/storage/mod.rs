@@ -10,17 +10,23 @@
 //! - [`schema`] holds the tables and how older databases become new ones;
 //! - [`pods`] reads and writes pods, [`objects`] what is only declared, [`any`] both;
 //! - [`apply`] decides what applying a manifest changes;
+//! - [`binder`] decides which claim gets which volume, [`settle`] makes it so in the
+//!   transaction of whatever changed, [`work`] keeps what is to be done outside;
 //! - [`untold`] keeps which changes the pods that they concern do not know yet;
 //! - [`events`] keeps what happened to an object for an hour.
 
 pub mod any;
 pub mod apply;
+pub mod binder;
 pub mod change;
 pub mod events;
+mod kept;
 pub mod objects;
 pub mod pods;
 pub mod roots;
 pub mod schema;
+pub mod settle;
 pub mod store;
 pub mod untold;
 pub mod watch;
+pub mod work;

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::pods::whole_seconds;
 use super::store::{Change, Store, StoreError};
 use crate::kube::field::FieldError;
+use crate::kube::kind::Kind;
 use crate::kube::validate;
 
 const ROW: &str = "SELECT uid, name, resource_version, object FROM objects WHERE kind = ?1";
@@ -29,6 +30,23 @@ pub trait Kept:
 {
     /// Whether pods draw from such objects while they run, and are to be told of changes.
     const IS_DRAWN_FROM: bool;
+
+    /// Whether volumes and claims are settled when such an object has changed.
+    const IS_STORAGE: bool = false;
+
+    /// Whether a deletion is only marked, and done once nothing holds the object.
+    const IS_HELD: bool = false;
+
+    /// Takes over from what is stored what no user may say of an object.
+    fn take_over(&mut self, _stored: &Self) {}
+
+    /// Refuses a change because of other objects.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAllowed`], or the database's.
+    fn admit(&self, _wanted: &Self, _change: &Change) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// What keeps this object, as it is, from becoming `wanted`; nothing when it may.
     fn refuse_update(&self, wanted: &Self) -> Vec<FieldError>;
@@ -80,7 +98,7 @@ impl Store {
                 Some(expected) != current.metadata().resource_version.as_ref()
             }) {
                 return Err(StoreError::Conflict {
-                    resource: T::URL_PATH_SEGMENT,
+                    resource: resource::<T>(),
                     name,
                 });
             }
@@ -112,7 +130,8 @@ impl Store {
         rows.into_iter().map(ObjectRow::decode).collect()
     }
 
-    /// Forgets an object, and returns what it was.
+    /// Forgets an object, and returns what it was. One that is held (a claim that pods
+    /// use) is marked, and forgotten when nothing holds it any more.
     ///
     /// # Errors
     /// As [`Store::object`].
@@ -125,15 +144,10 @@ impl Store {
             let Some(object) = change.object::<T>(namespace, name)? else {
                 return Ok(None);
             };
-            change.run(|db| {
-                db.prepare_cached(
-                    "DELETE FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3",
-                )?
-                .execute([T::KIND, namespace, name])
-            })?;
-            let version = change.next_version()?;
-            if T::IS_DRAWN_FROM {
-                change.not_told(T::KIND, namespace, name, version)?;
+            if T::IS_HELD {
+                change.mark_deleted(object.clone())?;
+            } else {
+                change.forget_object(&object)?;
             }
             Ok(Some(object))
         })
@@ -162,7 +176,7 @@ impl Change<'_> {
             .is_some()
         {
             return Err(StoreError::AlreadyExists {
-                resource: T::URL_PATH_SEGMENT,
+                resource: resource::<T>(),
                 name,
             });
         }
@@ -182,10 +196,87 @@ impl Change<'_> {
         if T::IS_DRAWN_FROM {
             self.not_told(T::KIND, &namespace, &name, version)?;
         }
+        if T::IS_STORAGE {
+            self.touch_claims();
+        }
         let metadata = object.metadata_mut();
         metadata.uid = Some(uid);
         metadata.resource_version = Some(version.to_string());
         Ok(object)
+    }
+
+    /// Marks an object that is to go once nothing holds it.
+    fn mark_deleted<T: Kept>(&self, mut object: T) -> Result<(), StoreError> {
+        let now = Time(whole_seconds(Timestamp::now()));
+        let metadata = object.metadata_mut();
+        if metadata.deletion_timestamp.is_none() {
+            metadata.deletion_timestamp = Some(now);
+            metadata.deletion_grace_period_seconds = Some(0);
+            self.put(&object)?;
+        }
+        self.touch_claims();
+        Ok(())
+    }
+
+    /// Takes an object out of the database.
+    pub(super) fn forget_object<T: Kept>(&self, object: &T) -> Result<(), StoreError> {
+        let uid = object.metadata().uid.as_deref();
+        self.run(|db| {
+            db.prepare_cached("DELETE FROM objects WHERE uid = ?1")?
+                .execute([uid])
+        })?;
+        self.changed::<T>(object).map(drop)
+    }
+
+    /// Writes an object as it is, with what only the store may say of it.
+    pub(super) fn put<T: Kept>(&self, object: &T) -> Result<(), StoreError> {
+        let mut bare = object.clone();
+        let metadata = bare.metadata_mut();
+        let uid = metadata.uid.take();
+        metadata.resource_version = None;
+        let text = json(&bare)?;
+        let version = self.changed(object)?;
+        self.run(|db| {
+            db.prepare_cached(
+                "UPDATE objects SET object = ?2, resource_version = ?3 WHERE uid = ?1",
+            )?
+            .execute(params![uid, text, version])
+        })?;
+        Ok(())
+    }
+
+    /// Counts the change of an object, and has those told who are to know of it.
+    fn changed<T: Kept>(&self, object: &T) -> Result<i64, StoreError> {
+        let version = self.next_version()?;
+        if T::IS_DRAWN_FROM {
+            let (namespace, name) = identity(object)?;
+            self.not_told(T::KIND, &namespace, &name, version)?;
+        }
+        if T::IS_STORAGE {
+            self.touch_claims();
+        }
+        Ok(version)
+    }
+
+    /// All objects of a kind.
+    pub(super) fn all<T: Kept>(&self) -> Result<Vec<T>, StoreError> {
+        let rows: Vec<ObjectRow> = self.run(|db| {
+            db.prepare_cached(&format!("{ROW} ORDER BY namespace, name"))?
+                .query_map([T::KIND], ObjectRow::read)?
+                .collect()
+        })?;
+        rows.into_iter().map(ObjectRow::decode).collect()
+    }
+
+    /// The object of a kind with this uid.
+    pub(super) fn by_uid<T: Kept>(&self, uid: &str) -> Result<Option<T>, StoreError> {
+        self.run(|db| {
+            db.prepare_cached(&format!("{ROW} AND uid = ?2"))?
+                .query_row([T::KIND, uid], ObjectRow::read)
+                .optional()
+        })?
+        .map(ObjectRow::decode)
+        .transpose()
     }
 
     /// Makes `current` be `wanted`, unless it is already.
@@ -200,12 +291,15 @@ impl Change<'_> {
         metadata
             .creation_timestamp
             .clone_from(&owned.creation_timestamp);
-        let text = json(&wanted)?;
-        let metadata = wanted.metadata_mut();
+        metadata
+            .deletion_timestamp
+            .clone_from(&owned.deletion_timestamp);
+        metadata.deletion_grace_period_seconds = owned.deletion_grace_period_seconds;
         metadata.uid.clone_from(&owned.uid);
         metadata
             .resource_version
             .clone_from(&owned.resource_version);
+        wanted.take_over(current);
         if wanted == *current {
             return Ok(wanted);
         }
@@ -217,19 +311,10 @@ impl Change<'_> {
                 findings,
             });
         }
-        let version = self.next_version()?;
-        self.run(|db| {
-            db.prepare_cached(
-                "UPDATE objects SET object = ?2, resource_version = ?3 WHERE uid = ?1",
-            )?
-            .execute(params![owned.uid, text, version])
-        })?;
-        if T::IS_DRAWN_FROM {
-            let (namespace, name) = identity(&wanted)?;
-            self.not_told(T::KIND, &namespace, &name, version)?;
-        }
-        wanted.metadata_mut().resource_version = Some(version.to_string());
-        Ok(wanted)
+        current.admit(&wanted, self)?;
+        self.put(&wanted)?;
+        let stored = self.by_uid(owned.uid.as_deref().unwrap_or_default())?;
+        Ok(stored.unwrap_or(wanted))
     }
 }
 
@@ -310,9 +395,14 @@ pub(super) fn json<T: Kept>(object: &T) -> Result<String, StoreError> {
     })
 }
 
+/// How errors name the kind: `storageclasses.storage.k8s.io`.
+fn resource<T: Kept>() -> &'static str {
+    Kind::parse(T::KIND).map_or(T::URL_PATH_SEGMENT, Kind::resource)
+}
+
 fn not_found<T: Kept>(name: &str) -> StoreError {
     StoreError::NotFound {
-        resource: T::URL_PATH_SEGMENT,
+        resource: resource::<T>(),
         name: name.to_owned(),
     }
 }

@@ -12,10 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
+use super::binder::Consumer;
 use super::store::{Change, Store, StoreError};
 
 pub(super) const KIND: &str = "Pod";
 const RESOURCE: &str = "pods";
+const CLAIM: &str = "PersistentVolumeClaim";
 const ROW: &str = "SELECT uid, name, resource_version, deletion_timestamp, object, status, boot_id FROM objects WHERE kind = 'Pod'";
 
 /// A pod, and the boot of the machine in which its status was written.
@@ -214,14 +216,19 @@ impl Store {
     /// The database's.
     pub fn remove_pod(&self, uid: &str) -> Result<bool, StoreError> {
         self.write("remove a pod", |change| {
-            let rows = change.run(|db| {
-                db.prepare_cached("DELETE FROM objects WHERE kind = 'Pod' AND uid = ?1")?
-                    .execute([uid])
+            let gone: Option<String> = change.run(|db| {
+                db.prepare_cached(
+                    "DELETE FROM objects WHERE kind = 'Pod' AND uid = ?1 RETURNING object",
+                )?
+                .query_row([uid], |row| row.get(0))
+                .optional()
             })?;
-            if rows == 1 {
+            if let Some(object) = &gone {
                 change.next_version()?;
+                let pod: Pod = serde_json::from_str(object).map_err(unreadable(uid))?;
+                change.user_is_gone(&pod)?;
             }
-            Ok(rows == 1)
+            Ok(gone.is_some())
         })
     }
 }
@@ -264,7 +271,45 @@ impl Change<'_> {
             )
         })?;
         pod.metadata.resource_version = Some(version.to_string());
+        if Consumer::of(&pod).is_some() {
+            self.touch_claims();
+        }
         Ok(pod)
+    }
+
+    /// The pod with this uid.
+    pub(super) fn pod_by_uid(&self, uid: &str) -> Result<Option<Pod>, StoreError> {
+        let row = self.run(|db| by_uid(db, uid))?;
+        let stored = row.map(PodRow::decode).transpose()?;
+        Ok(stored.map(|stored| stored.pod))
+    }
+
+    /// The pods in whose text one of `words` stands.
+    pub(super) fn pods_like(&self, words: &[&str]) -> Result<Vec<Pod>, StoreError> {
+        let tests: Vec<String> = (1..=words.len())
+            .map(|number| format!("instr(object, ?{number}) > 0"))
+            .collect();
+        let rows: Vec<PodRow> = self.run(|db| {
+            db.prepare_cached(&format!("{ROW} AND ({})", tests.join(" OR ")))?
+                .query_map(rusqlite::params_from_iter(words), PodRow::read)?
+                .collect()
+        })?;
+        let pods = rows.into_iter().map(|row| Ok(row.decode()?.pod));
+        pods.collect()
+    }
+
+    /// Has claims settled when a pod is gone that used some, and lets those know that
+    /// use them too.
+    pub(super) fn user_is_gone(&self, pod: &Pod) -> Result<(), StoreError> {
+        let Some(consumer) = Consumer::of(pod) else {
+            return Ok(());
+        };
+        let version = self.next_version()?;
+        for claim in &consumer.claims {
+            self.not_told(CLAIM, &consumer.namespace, claim, version)?;
+        }
+        self.touch_claims();
+        Ok(())
     }
 
     /// Gives `current` the user's part of `wanted`.
@@ -284,7 +329,7 @@ impl Change<'_> {
     }
 
     /// Writes metadata and spec of a pod that is there.
-    fn write_pod(&self, mut pod: Pod) -> Result<Pod, StoreError> {
+    pub(super) fn write_pod(&self, mut pod: Pod) -> Result<Pod, StoreError> {
         let version = self.next_version()?;
         let object = object_json(&pod)?;
         let deleted = pod
@@ -371,6 +416,14 @@ pub(super) fn identity(pod: &Pod) -> Result<(String, String), StoreError> {
         field(&pod.metadata.namespace, "metadata.namespace")?,
         field(&pod.metadata.name, "metadata.name")?,
     ))
+}
+
+fn unreadable(name: &str) -> impl Fn(serde_json::Error) -> StoreError {
+    move |source| StoreError::Decode {
+        kind: KIND,
+        name: name.to_owned(),
+        source,
+    }
 }
 
 fn not_found(name: &str) -> StoreError {

@@ -65,6 +65,17 @@ const STEPS: &[&str] = &[
         UNIQUE (kind, namespace, name)
     ) STRICT;
 ",
+    "
+    CREATE TABLE work (
+        action TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        begun INTEGER NOT NULL,
+        wanted INTEGER NOT NULL,
+        UNIQUE (action, uid)
+    ) STRICT;
+",
 ];
 
 /// The version that this program reads and writes.

@@ -9,7 +9,7 @@
 //! its file in a process that has a store
 //! (<https://www.sqlite.org/howtocorrupt.html>, sections 2.2 and 2.6).
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,6 +142,16 @@ pub enum StoreError {
     #[error("{reason}")]
     BadRequest {
         /// One sentence, in the API server's words.
+        reason: String,
+    },
+    /// The API server would not let anybody do this.
+    #[error("{resource} {name:?} is forbidden: {reason}")]
+    NotAllowed {
+        /// The kind's plural, as kubectl says it.
+        resource: &'static str,
+        /// Name of the object.
+        name: String,
+        /// Why not.
         reason: String,
     },
     /// A pod's field differs that an update must not change.
@@ -300,8 +310,12 @@ impl Store {
             transaction: begun.map_err(|source| self.failed(step, source))?,
             store: self,
             step,
+            unsettled: Cell::new(false),
         };
         let result = change(&change_set)?;
+        if change_set.unsettled.get() {
+            change_set.settle()?;
+        }
         change_set
             .transaction
             .commit()
@@ -321,13 +335,25 @@ impl Store {
 }
 
 /// A transaction in progress, which knows how to word its failures.
-pub(super) struct Change<'s> {
+pub struct Change<'s> {
     transaction: Transaction<'s>,
     store: &'s Store,
     step: &'static str,
+    /// Whether claims and volumes may have to change before the transaction ends.
+    unsettled: Cell<bool>,
 }
 
 impl Change<'_> {
+    /// Has claims and volumes settled before the transaction ends.
+    pub(super) fn touch_claims(&self) {
+        self.unsettled.set(true);
+    }
+
+    /// Claims and volumes are as they should be.
+    pub(super) fn claims_are_settled(&self) {
+        self.unsettled.set(false);
+    }
+
     /// Runs one statement or query of the transaction.
     pub(super) fn run<T>(
         &self,

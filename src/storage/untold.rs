@@ -143,7 +143,7 @@ mod tests {
         drop(Store::open(&roots, Durability::Full).expect("a store"));
         let database = rusqlite::Connection::open(roots.database()).expect("the database");
         database
-            .execute_batch("DROP TABLE untold; PRAGMA user_version = 1;")
+            .execute_batch("DROP TABLE untold; DROP TABLE work; PRAGMA user_version = 1;")
             .expect("as the first version made it");
         drop(database);
         let store = Store::open(&roots, Durability::Normal).expect("brought up to date");

@@ -97,7 +97,7 @@ impl<'a> HostPath<'a> {
 }
 
 impl Volume for HostPath<'_> {
-    fn set_up(&self, _: Place) -> Result<OwnedFd, VolumeError> {
+    fn set_up(&self, place: Place) -> Result<OwnedFd, VolumeError> {
         let path = self.source.path.as_str();
         let check = self.check()?;
         if Path::new(path)
@@ -110,7 +110,11 @@ impl Volume for HostPath<'_> {
             path: path.to_owned(),
             expected,
         };
+        let is_local = place.persistent.is_some_and(|volume| volume.is_local);
         let opened = match (self.open(), check.create, check.expected) {
+            (Err(Errno::NOENT), ..) if is_local => {
+                return Err(VolumeError::NoLocalPath(path.to_owned()));
+            }
             (Err(Errno::NOENT), Create::Nothing, Some((_, expected))) => {
                 return Err(mismatch(expected));
             }

@@ -22,6 +22,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use k8s_openapi::api::core::v1;
+use serde::{Deserialize, Serialize};
 
 /// What a volume may use of its pod.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,18 @@ pub struct Place<'a> {
     pub memory: u64,
     /// The sizes of huge pages, in bytes, that the pod's containers request.
     pub huge_pages: &'a [u64],
+    /// What its PersistentVolume says besides the source; none for a volume that
+    /// the pod declares itself.
+    pub persistent: Option<&'a Persistent>,
+}
+
+/// What a PersistentVolume says of what is mounted for its claim, besides where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistent {
+    /// `spec.mountOptions`.
+    pub mount_options: Vec<String>,
+    /// Whether it is a `local` one: nothing is made when it is not there.
+    pub is_local: bool,
 }
 
 /// A kind of volume with what the manifest says of one volume of it.
@@ -57,6 +70,9 @@ pub enum VolumeError {
         /// The expected type with its article, as in `a directory`.
         expected: &'static str,
     },
+    /// What a local volume stands for is not there.
+    #[error("path {0:?} does not exist")]
+    NoLocalPath(String),
     /// The manifest names a type that does not exist.
     #[error("{0} is an invalid volume type")]
     HostPathUnknownType(String),

@@ -3,6 +3,7 @@
 //! Sections, their order and their words are kubectl's, so that people and
 //! scripts find what they look for where they look for it.
 
+mod claim;
 mod config;
 mod container;
 mod volume;
@@ -35,7 +36,8 @@ const LONG_ANNOTATION: usize = 140;
 /// `orlop describe` on the command line.
 #[derive(Args, Clone, Debug)]
 pub struct DescribeArgs {
-    /// TYPE [NAME or beginning of a name…] or TYPE/NAME…; types: pods (po), configmaps (cm), secrets
+    /// TYPE [NAME or beginning of a name…] or TYPE/NAME…; types: pods (po), configmaps (cm), secrets,
+    /// persistentvolumes (pv), persistentvolumeclaims (pvc), storageclasses (sc)
     #[arg(value_name = "TYPE [NAME…]")]
     pub resources: Vec<String>,
     /// Namespace to look in
@@ -118,13 +120,15 @@ fn answer(
         for name in &selection.names {
             let named = named(store, kind, &args.namespace, name, boot_id)?;
             if named.is_empty() {
-                answer.missing(kind.plural(), name);
+                answer.missing(kind.resource(), name);
             }
             found.extend(named);
         }
     }
     if found.is_empty() && !is_named {
-        return Ok(Answer::nothing(namespace));
+        let mut kinds = selections.iter().map(|one| one.resource.kind());
+        let namespaced = kinds.any(|kind| kind.is_namespaced());
+        return Ok(Answer::nothing(namespace.filter(|_| namespaced)));
     }
     let mut pages = Vec::new();
     for object in found {
@@ -137,6 +141,12 @@ fn answer(
             Object::Pod(pod) => page(pod, events, now, zone, &limits(pod)),
             Object::ConfigMap(map) => config::config_map(map, events, now, zone),
             Object::Secret(secret) => config::secret(secret, zone),
+            Object::PersistentVolume(volume) => claim::volume(volume, events, now, zone),
+            Object::PersistentVolumeClaim(claim) => {
+                let users = store.users_of_claim(object.namespace(), object.name())?;
+                claim::claim(claim, &users, events, now, zone)
+            }
+            Object::StorageClass(class) => claim::class(class, events, now, zone),
         });
     }
     answer.out = pages.join("\n\n");

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::{Limits, Page};
 use crate::cli::print::printable;
+use crate::storage::binder::short_modes;
 use crate::volume::empty_dir::Enforcement;
 
 /// The section, also when there are no volumes.
@@ -83,19 +84,35 @@ fn source(page: &mut Page, volume: &Volume, limits: &Limits) {
                 ),
             ],
         );
+    } else if let Some(source) = &volume.ephemeral {
+        let template = source.volume_claim_template.clone().unwrap_or_default();
+        let class = template.spec.storage_class_name.unwrap_or_default();
+        let modes = template.spec.access_modes.unwrap_or_default();
+        block(
+            page,
+            "EphemeralVolume (an inline specification for a volume that gets created and deleted with the pod)",
+            &[
+                ("StorageClass", &class),
+                ("Access Modes", &short_modes(&modes)),
+                (
+                    "VolumeMode",
+                    template.spec.volume_mode.as_deref().unwrap_or_default(),
+                ),
+            ],
+        );
     } else {
         page.line(1, "<unknown>");
     }
 }
 
-fn block(page: &mut Page, type_: &str, entries: &[(&str, &str)]) {
+pub(super) fn block(page: &mut Page, type_: &str, entries: &[(&str, &str)]) {
     page.entry(2, "Type", type_);
     for (key, value) in entries {
         page.entry(2, key, value);
     }
 }
 
-fn host_path(page: &mut Page, source: &HostPathVolumeSource) {
+pub(super) fn host_path(page: &mut Page, source: &HostPathVolumeSource) {
     block(
         page,
         "HostPath (bare host directory volume)",

@@ -145,6 +145,24 @@ pub const DRAWN: &[Group] = &[
         used: "pullPolicy reference",
         ..GROUP
     },
+    Group {
+        kind: "PersistentVolumeClaimVolumeSource",
+        at: &["spec.volumes[].persistentVolumeClaim"],
+        used: "claimName readOnly",
+        ..GROUP
+    },
+    Group {
+        kind: "EphemeralVolumeSource",
+        at: &["spec.volumes[].ephemeral"],
+        used: "volumeClaimTemplate",
+        ..GROUP
+    },
+    Group {
+        kind: "PersistentVolumeClaimTemplate",
+        at: &["spec.volumes[].ephemeral.volumeClaimTemplate"],
+        used: "metadata spec",
+        ..GROUP
+    },
 ];
 
 /// The types that ConfigMaps and Secrets are made of; their paths begin with the
@@ -176,7 +194,6 @@ pub const CONFIGURATION: &[Group] = &[
 /// Why a field cannot be honoured, where there is more to say than that it isn't.
 pub(super) fn reason(kind: &str, field: &str) -> &'static str {
     match (kind, field) {
-        ("Volume", "ephemeral") => " (it needs PersistentVolumeClaims)",
         ("VolumeProjection", "serviceAccountToken") => {
             " (there is no API server that could issue or accept a token)"
         }

@@ -34,7 +34,7 @@ fn agrees<T: DeserializeOwned>() -> &'static str {
     let mut heard = ("", &[] as &[_]);
     assert!(<T as Deserialize>::deserialize(Listener(&mut heard)).is_err());
     let (name, fields) = heard;
-    let mut all = pod_groups().chain(CONFIGURATION);
+    let mut all = pod_groups().chain(CONFIGURATION).chain(PERSISTENCE);
     let group = all.find(|group| group.kind == name);
     let group = group.unwrap_or_else(|| panic!("the table has no group {name}"));
     let mut listed: Vec<_> = group.fields().collect();
@@ -93,6 +93,9 @@ fn the_table_has_every_field_of_the_api_just_once() {
         agrees::<DownwardAPIVolumeFile>(),
         agrees::<ImageVolumeSource>(),
         agrees::<LocalObjectReference>(),
+        agrees::<PersistentVolumeClaimVolumeSource>(),
+        agrees::<EphemeralVolumeSource>(),
+        agrees::<PersistentVolumeClaimTemplate>(),
     ];
     assert_eq!(
         checked.len(),
@@ -105,6 +108,32 @@ fn the_table_has_every_field_of_the_api_just_once() {
 fn the_table_has_every_field_of_what_is_only_drawn_from() {
     assert_eq!(agrees::<ConfigMap>(), "ConfigMap");
     assert_eq!(agrees::<Secret>(), "Secret");
+}
+
+#[test]
+fn the_table_has_every_field_of_volumes_that_outlive_pods() {
+    use k8s_openapi::api::storage::v1::StorageClass;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+    let checked = [
+        agrees::<PersistentVolume>(),
+        agrees::<PersistentVolumeSpec>(),
+        agrees::<ObjectReference>(),
+        agrees::<LocalVolumeSource>(),
+        agrees::<NFSVolumeSource>(),
+        agrees::<PersistentVolumeClaim>(),
+        agrees::<PersistentVolumeClaimSpec>(),
+        agrees::<VolumeResourceRequirements>(),
+        agrees::<LabelSelector>(),
+        agrees::<LabelSelectorRequirement>(),
+        agrees::<StorageClass>(),
+    ];
+    // Those of ObjectMeta and of HostPathVolumeSource are held against the type above.
+    let elsewhere = ["ObjectMeta", "HostPathVolumeSource"];
+    let own = PERSISTENCE
+        .iter()
+        .filter(|group| !elsewhere.contains(&group.kind));
+    assert_eq!(checked.len(), own.count());
 }
 
 fn checked(spec: Value) -> Result<(), String> {
@@ -167,8 +196,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ),
         (volume(json!({"nfs": {}})), "spec.volumes[1].nfs"),
         (
-            volume(json!({"ephemeral": {}})),
-            "spec.volumes[1].ephemeral (it needs PersistentVolumeClaims)",
+            volume(
+                json!({"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource": {"name": "x"}}}}}),
+            ),
+            "spec.volumes[1].ephemeral.volumeClaimTemplate.spec.dataSource",
         ),
         (
             volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}})),

@@ -5,6 +5,7 @@
 //! still say no: a `hostPath` must be absolute, no path may have a `..` in it,
 //! a volume can't be mounted over a container's root, capabilities must exist.
 
+mod claim;
 mod config;
 mod containers;
 mod environment;
@@ -13,6 +14,7 @@ mod lifecycle;
 mod metadata;
 pub mod names;
 mod pod_resources;
+mod persistent_volume;
 mod resources;
 mod security;
 mod sysctls;
@@ -20,7 +22,11 @@ mod users;
 mod volume_mount;
 mod volumes;
 
+pub use claim::{claim, claim_update};
 pub use config::{config_map, config_map_update, secret, secret_update};
+pub use persistent_volume::{
+    persistent_volume, persistent_volume_update, storage_class, storage_class_update,
+};
 
 use super::field::{FieldError, Findings};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};

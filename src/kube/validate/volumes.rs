@@ -1,6 +1,6 @@
 //! A pod's volumes, and the paths at which containers see them.
 
-use super::{check_names, files, volume_mount};
+use super::{check_names, claim, files, volume_mount};
 use crate::kube::field::Findings;
 use crate::kube::huge_pages;
 use crate::kube::quantity::Quantity;
@@ -45,6 +45,14 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
             check_host_path(source, &at, findings);
         }
     }
+    if let Some(source) = &volume.persistent_volume_claim
+        && source.claim_name.is_empty()
+    {
+        findings.required(format!("{at}.persistentVolumeClaim.claimName"), "");
+    }
+    if let Some(source) = &volume.ephemeral {
+        claim::check_ephemeral(source, &format!("{at}.ephemeral"), findings);
+    }
     let sources = [
         ("emptyDir", volume.empty_dir.is_some()),
         ("hostPath", volume.host_path.is_some()),
@@ -53,6 +61,11 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
         ("downwardAPI", volume.downward_api.is_some()),
         ("projected", volume.projected.is_some()),
         ("image", volume.image.is_some()),
+        (
+            "persistentVolumeClaim",
+            volume.persistent_volume_claim.is_some(),
+        ),
+        ("ephemeral", volume.ephemeral.is_some()),
     ];
     for (kind, _) in sources.iter().filter(|(_, is_set)| *is_set).skip(1) {
         findings.forbidden(
@@ -82,7 +95,7 @@ fn check_empty_dir(source: &EmptyDirVolumeSource, at: &str, findings: &mut Findi
     }
 }
 
-fn check_host_path(source: &HostPathVolumeSource, at: &str, findings: &mut Findings) {
+pub(super) fn check_host_path(source: &HostPathVolumeSource, at: &str, findings: &mut Findings) {
     let (field, path) = (format!("{at}.path"), source.path.as_str());
     if path.is_empty() {
         findings.required(field, "");

@@ -51,6 +51,8 @@ impl Keeper {
     /// Takes in that the pod's manifest, or what the pod draws from, has changed:
     /// volumes are written anew, and what waits for an object is tried again.
     pub(super) fn refresh(&mut self, before: &Pod) {
+        self.gate.knock();
+        self.sandbox.wait_no_longer();
         for (_, attempt) in &mut self.volumes {
             attempt.wait_no_longer();
         }

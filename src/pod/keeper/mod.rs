@@ -10,6 +10,7 @@ mod attach;
 mod backoff;
 mod check;
 mod children;
+mod claims;
 mod config;
 mod container;
 mod ending;
@@ -51,6 +52,7 @@ use self::setup::Attempt;
 use self::start::{StartError, Started};
 use self::stop::Stopping;
 use self::sweep::Sweepers;
+use super::claims::{follow_up, uses_some};
 use super::home::Home;
 use super::protocol::Failure;
 use super::{cleanup, launcher, scope};
@@ -126,6 +128,10 @@ struct Keeper {
     started: Timestamp,
     host_ip: Option<String>,
     sandbox: Attempt,
+    /// Whether the pod's claims let it run.
+    gate: claims::Gate,
+    /// What the pod waits for before it may run.
+    unplaced: Option<String>,
     volumes: Vec<(String, Attempt)>,
     /// The volumes whose files this keeper writes.
     written: config::Roots,
@@ -225,9 +231,13 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             drop(lock);
             Err(process::execute_again().into())
         }
-        Some((End::Completed, _, _, cgroups, sweepers)) => {
+        Some((End::Completed, pod, store, cgroups, sweepers)) => {
             cleanup::release(&home, &cgroups)?;
             lock.remove()?;
+            if uses_some(&pod) {
+                store.pod_is_over(&pod)?;
+                follow_up(roots, &store)?;
+            }
             sweepers.finish(roots)
         }
         Some((End::Removed(clients), pod, store, cgroups, sweepers)) => {
@@ -285,15 +295,21 @@ impl Keeper {
             .as_ref()
             .and_then(|status| status.start_time.clone());
         let started = started.map_or_else(Timestamp::now, |time| time.0);
+        let gate = claims::Gate::of(&pod);
         let mut keeper = Self {
             boot: boot_id().context("cannot read the machine's boot id")?,
             cgroups: Rc::new(cgroups),
             launcher: Rc::new(launcher),
-            deadline: stop::deadline(started, spec.active_deadline_seconds),
+            deadline: gate
+                .is_open()
+                .then(|| stop::deadline(started, spec.active_deadline_seconds))
+                .flatten(),
             failure: None,
             started,
             host_ip: node::address(),
             sandbox: Attempt::new(),
+            gate,
+            unplaced: None,
             volumes: volumes
                 .into_iter()
                 .map(|volume| (volume.name, Attempt::new()))
@@ -404,6 +420,9 @@ impl Keeper {
         }
         self.press();
         if self.stopping.is_some() {
+            return;
+        }
+        if !self.may_run() {
             return;
         }
         if !self.make_sandbox().await {

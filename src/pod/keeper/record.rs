@@ -28,6 +28,7 @@ impl Keeper {
             failure: self.failure.clone(),
             over: self.is_over(),
             sandbox: self.sandbox.is_done(),
+            unplaced: self.unplaced.clone(),
             started: self.started,
             host_ip: self.host_ip.clone(),
         };

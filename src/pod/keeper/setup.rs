@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ImageVolumeSource;
 use super::backoff::Backoff;
 use super::pull::{Pull, Wanting};
 use super::{Event, Keeper, orders};
+use crate::pod::claims;
 use crate::pod::protocol::{Answer, Failure, Order, SandboxOrder};
 use crate::storage::events::EventType;
 use crate::sys::node;
@@ -20,8 +21,22 @@ impl Keeper {
         if !self.sandbox.is_due(Instant::now()) {
             return self.sandbox.is_done();
         }
+        let resolved = match claims::resolve(self.pod.clone(), &self.store) {
+            Ok(resolved) => resolved,
+            Err(unresolved) => {
+                self.sandbox.failed();
+                self.happened(
+                    EventType::Warning,
+                    "",
+                    "FailedMount",
+                    unresolved.to_string(),
+                );
+                return false;
+            }
+        };
         let order = Order::Sandbox(Box::new(SandboxOrder {
-            pod: self.pod.clone(),
+            pod: resolved.pod,
+            persistent: resolved.persistent,
             node_name: node::name(),
             host_ip: self.host_ip.clone(),
         }));

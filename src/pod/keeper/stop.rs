@@ -98,6 +98,9 @@ impl Keeper {
             return endings.min();
         }
         let endings = endings.chain(self.deadline);
+        if !self.gate.is_open() {
+            return endings.chain(self.gate.due()).min();
+        }
         if !self.sandbox.is_done() {
             return endings.chain(self.sandbox.due()).min();
         }

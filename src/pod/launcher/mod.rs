@@ -174,6 +174,7 @@ impl Launcher {
             directory: sandbox.volumes_on_disk.as_fd(),
             memory,
             huge_pages: &huge_pages::requested(spec),
+            persistent: sandbox.persistent.get(name),
         };
         let sharing = Sharing::of(spec, name);
         let tree = sandbox.host.set_up(volume, sharing, || {

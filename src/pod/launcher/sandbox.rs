@@ -32,6 +32,7 @@ use crate::pod::spec::{self, PidNamespace, security};
 use crate::sys::cgroup::Controllers;
 use crate::sys::sysctl::Parameters;
 use crate::sys::{mount, namespace, network, process};
+use crate::volume::Persistent;
 use crate::volume::sub_path;
 use crate::volume::usage::{self, Usage};
 
@@ -52,6 +53,8 @@ const SUB_PATHS: &str = "subpaths";
 /// What the launcher knows of its pod once the sandbox stands.
 pub(super) struct Sandbox {
     pub(super) pod: Pod,
+    /// What PersistentVolumes say of its volumes, by the name of the volume.
+    pub(super) persistent: BTreeMap<String, Persistent>,
     pub(super) hostname: String,
     pub(super) node_name: String,
     pub(super) host_ip: String,
@@ -76,6 +79,7 @@ impl Sandbox {
     pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<(Self, Vec<String>)> {
         let SandboxOrder {
             pod,
+            persistent,
             node_name,
             host_ip,
         } = order;
@@ -149,6 +153,7 @@ impl Sandbox {
             host,
             users,
             mounts,
+            persistent,
             pod,
         };
         Ok((sandbox, lacks))
