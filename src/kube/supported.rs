@@ -217,9 +217,9 @@ pub const POD: &[Group] = &[
     Group {
         kind: "Volume",
         at: &["spec.volumes[]"],
-        used: "configMap downwardAPI emptyDir hostPath image name projected secret",
+        used: "configMap downwardAPI emptyDir hostPath image name nfs projected secret",
         refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume flocker \
-                  gcePersistentDisk gitRepo glusterfs iscsi nfs persistentVolumeClaim photonPersistentDisk \
+                  gcePersistentDisk gitRepo glusterfs iscsi persistentVolumeClaim photonPersistentDisk \
                   portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
         ..GROUP
     },
@@ -233,6 +233,12 @@ pub const POD: &[Group] = &[
         kind: "HostPathVolumeSource",
         at: &["spec.volumes[].hostPath"],
         used: "path type",
+        ..GROUP
+    },
+    Group {
+        kind: "NFSVolumeSource",
+        at: &["spec.volumes[].nfs"],
+        used: "path readOnly server",
         ..GROUP
     },
 ];

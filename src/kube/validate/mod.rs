@@ -12,6 +12,7 @@ mod files;
 mod lifecycle;
 mod metadata;
 pub mod names;
+mod nfs;
 mod resources;
 mod security;
 mod volume_mount;

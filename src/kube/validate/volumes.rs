@@ -1,6 +1,6 @@
 //! A pod's volumes, and the paths at which containers see them.
 
-use super::{check_names, files, volume_mount};
+use super::{check_names, files, nfs, volume_mount};
 use crate::kube::field::Findings;
 use crate::kube::huge_pages;
 use crate::kube::quantity::Quantity;
@@ -45,6 +45,9 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
             check_host_path(source, &at, findings);
         }
     }
+    if let Some(source) = &volume.nfs {
+        nfs::check(source, &format!("{at}.nfs"), findings);
+    }
     let sources = [
         ("emptyDir", volume.empty_dir.is_some()),
         ("hostPath", volume.host_path.is_some()),
@@ -53,6 +56,7 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
         ("downwardAPI", volume.downward_api.is_some()),
         ("projected", volume.projected.is_some()),
         ("image", volume.image.is_some()),
+        ("nfs", volume.nfs.is_some()),
     ];
     for (kind, _) in sources.iter().filter(|(_, is_set)| *is_set).skip(1) {
         findings.forbidden(
