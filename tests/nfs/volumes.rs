@@ -58,9 +58,9 @@ fn what_a_pod_writes_is_on_the_server_and_stays_there() {
     let page = machine.orlop(["describe", "pod", "nfs-volume"]).ok();
     for wanted in [
         "NFS (an NFS mount that lasts the lifetime of a pod)",
-        &format!("Server:    {SERVER}"),
-        "Path:      /nfsdata",
-        "ReadOnly:  false",
+        &format!("Server:      {SERVER}"),
+        "Path:        /nfsdata",
+        "ReadOnly:    false",
     ] {
         assert!(page.contains(wanted), "no {wanted:?} in: {page}");
     }

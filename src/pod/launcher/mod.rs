@@ -132,12 +132,9 @@ impl Launcher {
                 let usage = || server_volume::usage(sandbox).map(Answer::Usage);
                 delegate(&reply, || (told(usage()), Vec::new()))
             }),
-            Order::GiveServersUp => self.sandbox().and_then(|sandbox| {
-                let give_up = || server_volume::give_up(&self.home, sandbox, &self.servers);
-                delegate(&reply, || {
-                    (told(give_up().map(Answer::GivenUp)), Vec::new())
-                })
-            }),
+            Order::GiveServersUp => self
+                .sandbox()
+                .and_then(|sandbox| self.give_servers_up(&reply, sandbox)),
             Order::Exec(order) => self
                 .sandbox()
                 .and_then(|_| work(&reply, || exec::start(&self.home, &order, descriptors))),
@@ -207,6 +204,23 @@ impl Launcher {
             .with_context(|| format!("cannot open the root of volume {name:?}"))?;
         sandbox.attach_volume(name, tree)?;
         Ok(root)
+    }
+
+    /// Lets a worker tell which servers do not answer, and then end what waits for
+    /// them: whoever gave the order hears of the end from those who waited.
+    fn give_servers_up(&self, reply: &OwnedFd, sandbox: &Sandbox) -> Result<(), Refusal> {
+        let worker = || {
+            let away = match server_volume::away(sandbox, &self.servers) {
+                Ok(away) => away,
+                Err(error) => return i32::from(answer(reply, &told(Err(error)), &[]).is_err()),
+            };
+            let named = away.iter();
+            let named = named.map(|(name, source)| format!("{name:?} ({})", source.export()));
+            let said = answer(reply, &Answer::GivenUp(named.collect()), &[]);
+            i32::from(said.is_err() || server_volume::give_up(&self.home, &away).is_err())
+        };
+        process::spawn(Kind::Sibling, worker).context("cannot fork a worker")?;
+        Err(Refusal::Delegated)
     }
 
     fn prepare(&mut self, order: &super::protocol::ContainerOrder) -> Result<OwnedFd, Refusal> {

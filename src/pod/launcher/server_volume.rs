@@ -164,13 +164,12 @@ fn is_machines_own(volume: &Volume) -> bool {
         && volume.ephemeral.is_none()
 }
 
-/// Fails what waits for those of `servers`, by the volumes' names, that do not
-/// answer. For a worker.
-pub(super) fn give_up(
-    home: &Home,
+/// The volumes of `servers`, by their names, whose servers do not answer. For a
+/// worker.
+pub(super) fn away(
     sandbox: &Sandbox,
     servers: &BTreeMap<String, NfsSource>,
-) -> Result<Vec<String>> {
+) -> Result<BTreeMap<String, NfsSource>> {
     let deadline = Instant::now() + abandon::PATIENCE;
     let mut asked = Vec::new();
     for (name, source) in servers {
@@ -181,17 +180,21 @@ pub(super) fn give_up(
         })?;
         asked.push((name, source, job));
     }
-    let mut points: Vec<PathBuf> = Vec::new();
-    let mut given_up = Vec::new();
+    let mut away = BTreeMap::new();
     for (name, source, job) in asked {
         if job.result_until(deadline)?.is_none_or(|there| there == [0]) {
-            points.push(home.mounts().join("volumes").join(name));
-            given_up.push(format!("{name:?} ({})", source.export()));
+            away.insert(name.clone(), source.clone());
         }
     }
-    if points.is_empty() {
-        return Ok(Vec::new());
+    Ok(away)
+}
+
+/// Fails what waits for the servers of `volumes`. For a worker.
+pub(super) fn give_up(home: &Home, volumes: &BTreeMap<String, NfsSource>) -> Result<()> {
+    if volumes.is_empty() {
+        return Ok(());
     }
-    abandon::fail_requests(&points, GIVE_UP).context("cannot give the servers up")?;
-    Ok(given_up)
+    let place = home.mounts().join("volumes");
+    let points: Vec<PathBuf> = volumes.keys().map(|name| place.join(name)).collect();
+    abandon::fail_requests(&points, GIVE_UP).context("cannot give the servers up")
 }
