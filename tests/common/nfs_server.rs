@@ -202,6 +202,10 @@ impl NfsServer {
 
 impl Drop for NfsServer {
     fn drop(&mut self) {
+        // Whatever still waits for it shall end, and a kernel be able to stop.
+        let mut thaw = self.command();
+        thaw.args(["ip", "route", "del", "blackhole", &format!("{CLIENT}/32")]);
+        let _ = thaw.output();
         // It ends when its input does.
         drop(self.process.stdin.take());
         let _ = self.process.wait();
