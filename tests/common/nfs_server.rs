@@ -175,6 +175,14 @@ impl NfsServer {
         self.ip(&["route", "del", "blackhole", &format!("{CLIENT}/32")]);
     }
 
+    /// Exports what `exports` says (exports(5)) instead.
+    pub fn export(&self, exports: &str) {
+        fs::write(self.directory.path().join("exports"), exports).expect("write");
+        let mut command = self.command();
+        command.args(["exportfs", "-ra"]);
+        finish(command).ok();
+    }
+
     /// What the server's kernel tells of its clients of version 4.
     pub fn clients(&self) -> String {
         let mut command = self.command();
