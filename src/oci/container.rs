@@ -23,6 +23,7 @@ use super::error::{OciError, sentence};
 use super::launch::{Join, Launch, Launched, Streams, hook_state, launch};
 use super::limits;
 use super::state::{Entry, Record, START_SOCKET, Status, start_time};
+use super::systemd::{Placeholder, Scope};
 use crate::sys::pidfd;
 
 /// How long a killed init may take to die before giving up on it.
@@ -61,6 +62,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Move the root instead of pivoting to it: for roots on a ramfs.
     pub no_pivot: bool,
+    /// Have systemd make the control group.
+    pub systemd_cgroup: bool,
 }
 
 /// A process to be run in a container.
@@ -137,10 +140,13 @@ pub fn create_with(container: Create<'_>, options: Options) -> Result<Created, O
         reason: format!("field \"root.path\": {path:?}: {}", sentence(&error)),
     })?;
     let linux = container.spec.linux().as_ref();
-    let cgroup = Cgroup::locate(
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        container.id,
-    )?;
+    let group = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let scope = match options.systemd_cgroup {
+        true => Some(Scope::parse(group, container.id)?),
+        false => None,
+    };
+    let place = scope.as_ref().map(Scope::path);
+    let cgroup = Cgroup::locate(place.as_deref().or(group), container.id)?;
 
     let entry = Entry::new(container.state_root, container.id)?;
     entry.claim()?;
@@ -158,15 +164,38 @@ pub fn create_with(container: Create<'_>, options: Options) -> Result<Created, O
             .map(|all| all.iter().map(|namespace| namespace.typ()).collect())
             .unwrap_or_default(),
         cgroup,
+        scope,
         hooks: container.spec.hooks().clone(),
     };
+    let placeholder = hold(&container, &entry, &record).inspect_err(|_| {
+        // Nothing else has been made: a scope that was there is somebody else's. The
+        // first failure is the one to report.
+        let _ = entry.remove();
+    })?;
     let created = build(container, options, &entry, &record);
+    drop(placeholder);
     if created.is_err() {
-        // The first failure is the one to report.
-        let _ = record.cgroup.remove();
+        let _ = remove_group(&record);
         let _ = entry.remove();
     }
     created
+}
+
+/// Writes the record, and has systemd make the scope if there is to be one.
+fn hold(
+    container: &Create<'_>,
+    entry: &Entry,
+    record: &Record,
+) -> Result<Option<Placeholder>, OciError> {
+    entry.save(record)?;
+    let Some(scope) = &record.scope else {
+        return Ok(None);
+    };
+    let linux = container.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    scope
+        .start(container.id, &record.cgroup, resources)
+        .map(Some)
 }
 
 fn build(
@@ -175,7 +204,6 @@ fn build(
     entry: &Entry,
     record: &Record,
 ) -> Result<Created, OciError> {
-    entry.save(record)?;
     record.cgroup.create()?;
     let linux = container.spec.linux().as_ref();
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
@@ -445,7 +473,7 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<(), OciError> 
         let _ = pidfd::send_signal(&init, 9);
         await_end(&init, id)?;
     }
-    record.cgroup.remove()?;
+    remove_group(&record)?;
     let hooks = record
         .hooks
         .as_ref()
@@ -453,6 +481,12 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<(), OciError> 
     let run = run_recorded_hooks("poststop", hooks, &record);
     entry.remove()?;
     run
+}
+
+/// Removes a container's control group with what is left in it.
+fn remove_group(record: &Record) -> Result<(), OciError> {
+    record.cgroup.remove()?;
+    record.scope.as_ref().map_or(Ok(()), Scope::stop)
 }
 
 fn await_end(process: impl AsFd, id: &str) -> Result<(), OciError> {

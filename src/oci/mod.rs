@@ -16,5 +16,6 @@ mod namespaces;
 mod rootfs;
 pub mod signal;
 pub mod state;
+pub mod systemd;
 
 pub use error::OciError;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::error::OciError;
+use super::systemd::Scope;
 use crate::sys::pidfd;
 
 const RECORD: &str = "state.json";
@@ -76,6 +77,8 @@ pub struct Record {
     pub namespaces: Vec<LinuxNamespaceType>,
     /// Its control group.
     pub cgroup: Cgroup,
+    /// The scope that systemd made for it, if it did.
+    pub scope: Option<Scope>,
     /// Its hooks, of which poststart and poststop are still to run.
     pub hooks: Option<Hooks>,
 }

@@ -11,6 +11,7 @@
 //! ([`repair`]) need neither: both work on what is recorded, and any process
 //! that holds the pod's lock ([`lock`]) may do them, again and again.
 
+pub mod amounts;
 pub mod cleanup;
 pub mod content;
 pub mod control;
@@ -26,6 +27,7 @@ pub mod puller;
 pub mod references;
 pub mod remind;
 pub mod repair;
+pub mod scope;
 pub mod spec;
 pub mod status;
 pub mod variables;

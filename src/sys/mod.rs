@@ -27,5 +27,6 @@ pub mod project_quota;
 pub mod readable;
 pub mod signals;
 pub mod socket;
+pub mod systemd;
 pub mod terminal;
 pub mod timer;

@@ -168,14 +168,19 @@ impl Machine {
             .to_owned()
     }
 
-    /// Waits until `condition` holds for a pod; fails with its last state.
+    /// Waits until `condition` holds for a pod and returns it as it was then; fails with
+    /// its last state.
     #[track_caller]
-    pub fn wait_for(&self, name: &str, condition: impl Fn(&serde_json::Value) -> bool) {
+    pub fn wait_for(
+        &self,
+        name: &str,
+        condition: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
         let start = Instant::now();
         loop {
             let pod = self.pod(name);
             if condition(&pod) {
-                return;
+                return pod;
             }
             assert!(
                 start.elapsed() < LIMIT,

@@ -27,6 +27,7 @@ mod projected;
 mod propagation;
 mod pull;
 mod recursive_read_only;
+mod resources;
 mod restart;
 mod secrets;
 mod servers;

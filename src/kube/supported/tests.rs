@@ -167,6 +167,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             container(json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}})),
             "spec.containers[0].resources.limits[nvidia.com/gpu]",
         ),
+        (
+            json!({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}),
+            "spec.resources.limits[hugepages-2Mi]",
+        ),
         (volume(json!({"iscsi": {}})), "spec.volumes[1].iscsi"),
         (
             volume(json!({"ephemeral": {}})),

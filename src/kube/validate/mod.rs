@@ -13,6 +13,7 @@ mod lifecycle;
 mod metadata;
 pub mod names;
 mod nfs;
+mod pod_resources;
 mod resources;
 mod security;
 mod volume_mount;
@@ -44,6 +45,7 @@ pub fn pod(pod: &Pod) -> Vec<FieldError> {
     check_dns(spec, &mut findings);
     check_host_aliases(spec, &mut findings);
     security::check_pod(spec, &mut findings);
+    pod_resources::check_pod(&pod.metadata, spec, &mut findings);
     let volumes = volumes::check(spec, &mut findings);
     containers::check(spec, &volumes, &mut findings);
     findings.0

@@ -94,6 +94,7 @@ fn specification(
         hostname: &sandbox.hostname,
         cgroup_parent: &home.cgroup(),
         cgroup_v2: sandbox.cgroup_v2,
+        controllers: sandbox.controllers,
         pid_namespace: sandbox.pid_namespace(),
         node_name: &sandbox.node_name,
         host_ip: &sandbox.host_ip,

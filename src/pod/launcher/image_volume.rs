@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::ImageVolumeSource;
 
 use super::sandbox::Sandbox;
@@ -24,16 +24,7 @@ pub(super) fn mount(
     let found = store
         .resolve(reference)
         .with_context(|| format!("cannot look image {reference:?} up"))?;
-    let Some(image) = found else {
-        match source.pull_policy.as_deref() {
-            Some("Never") => {
-                bail!("Container image {reference:?} is not present with pull policy of Never")
-            }
-            _ => bail!(
-                "image {reference:?} is not on this machine: import it with `orlop image import FILE {reference}`"
-            ),
-        }
-    };
+    let image = found.with_context(|| format!("image {reference:?} was removed meanwhile"))?;
     let layers = image
         .open_layers(&store)
         .with_context(|| format!("cannot open the layers of image {reference:?}"))?;

@@ -12,6 +12,7 @@
 
 mod container;
 mod exec;
+mod group;
 mod image_volume;
 mod propagation;
 mod rootfs;
@@ -69,9 +70,8 @@ struct Launcher {
 }
 
 fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
-    // Of the keeper's descriptors its own end of the socket and its lock came
-    // along: with them open, the launcher would never see the keeper close, and
-    // nobody the keeper die.
+    // The keeper's own end of the socket came along: with that open, the launcher
+    // would never see the keeper close.
     process::close_descriptors_except(orders.as_fd())?;
     process::forget_standard_output()?;
     let mut launcher = Launcher {
@@ -99,9 +99,13 @@ impl Launcher {
         let order = serde_json::from_slice(bytes)?;
         let descriptors: Vec<OwnedFd> = descriptors.collect();
         let done = match order {
-            Order::Sandbox(order) => Sandbox::build(&self.home, *order)
-                .map(|sandbox| self.sandbox = Some(sandbox))
-                .map_err(Refusal::from),
+            Order::Sandbox(order) => match Sandbox::build(&self.home, *order) {
+                Ok((sandbox, lacks)) => {
+                    self.sandbox = Some(sandbox);
+                    return answer(&reply, &Answer::Sandbox(lacks), &[]);
+                }
+                Err(error) => Err(Refusal::from(error)),
+            },
             Order::Volume(name) => {
                 self.note_server(&name);
                 match self.mount_volume(&reply, &name) {

@@ -21,13 +21,14 @@ use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
+use super::group::{self, Group};
 use super::propagation::Host;
 use super::server_volume::HostNetwork;
 use crate::pod::home::Home;
 use crate::pod::protocol::{SandboxOrder, files};
 use crate::pod::spec::files::Names;
 use crate::pod::spec::{self, PidNamespace, security};
-use crate::sys::cgroup::Cgroups;
+use crate::sys::cgroup::Controllers;
 use crate::sys::{mount, namespace, network, process};
 use crate::volume::sub_path;
 use crate::volume::usage::{self, Usage};
@@ -49,6 +50,7 @@ pub(super) struct Sandbox {
     pub(super) node_name: String,
     pub(super) host_ip: String,
     pub(super) cgroup_v2: bool,
+    pub(super) controllers: Controllers,
     pub(super) cpu_capacity: u64,
     pub(super) memory_capacity: u64,
     pub(super) capabilities: Capabilities,
@@ -62,8 +64,9 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes the pod's namespaces and moves the calling process into them.
-    pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<Self> {
+    /// Makes the pod's control group and namespaces, and moves the calling process
+    /// into the latter. Says also what the pod asks for and does without.
+    pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<(Self, Vec<String>)> {
         let SandboxOrder {
             pod,
             node_name,
@@ -71,6 +74,12 @@ impl Sandbox {
         } = order;
         let spec = pod.spec.clone().unwrap_or_default();
         let names = spec::files::names(&pod, &node_name)?;
+        let Group {
+            unified,
+            controllers,
+            lacks,
+        } = group::make(home, &pod.metadata, &spec)
+            .context("cannot make the pod's control group")?;
 
         let host = Host::remember(&spec)?;
         let network = HostNetwork::remember(&spec)?;
@@ -101,13 +110,12 @@ impl Sandbox {
         } else {
             Vec::new()
         };
-        Ok(Self {
+        let sandbox = Self {
             hostname: names.kernel,
             node_name,
             host_ip: host_ip.unwrap_or_default(),
-            cgroup_v2: Cgroups::detect()
-                .context("cannot use control groups")?
-                .is_unified(),
+            cgroup_v2: unified,
+            controllers,
             cpu_capacity: std::thread::available_parallelism()
                 .map_or(1000, |count| count.get() as u64 * 1000),
             memory_capacity: memory_capacity(),
@@ -120,7 +128,8 @@ impl Sandbox {
             network,
             mounts,
             pod,
-        })
+        };
+        Ok((sandbox, lacks))
     }
 
     /// Where containers find their process namespace.

@@ -20,6 +20,7 @@ use oci_spec::runtime::{
 };
 
 use crate::oci::defaults;
+use crate::sys::cgroup::Controllers;
 use serde::{Deserialize, Serialize};
 
 pub mod downward;
@@ -95,6 +96,8 @@ pub struct Sandbox<'a> {
     pub cgroup_parent: &'a str,
     /// Whether the machine has the unified hierarchy alone.
     pub cgroup_v2: bool,
+    /// What the control groups of containers can limit.
+    pub controllers: Controllers,
     /// The process namespace to run in.
     pub pid_namespace: PidNamespace,
     /// The name of this node, for `spec.nodeName` in the environment.
@@ -161,7 +164,12 @@ pub fn container(
     linux
         .set_namespaces(Some(namespaces(sandbox, privileged)))
         .set_cgroups_path(Some(Path::new(sandbox.cgroup_parent).join(&container.name)))
-        .set_resources(Some(resources::container(container, privileged)))
+        .set_resources(Some(resources::container(
+            container,
+            privileged,
+            sandbox.cgroup_v2,
+            sandbox.controllers,
+        )))
         .set_devices(privileged.then(|| sandbox.host_devices.to_vec()))
         .set_rootfs_propagation(mounts::root_propagation(container).map(str::to_owned))
         .set_masked_paths(Some(masked))
