@@ -75,7 +75,7 @@ impl Keeper {
         attempt.begin();
         if self.written.has(name) {
             // It is mounted; only its files are missing.
-            return self.mounted(index, Ok(None));
+            return self.mounted(index, Ok(None), None);
         }
         let order = Order::Volume(name.clone());
         let puller = self.image_of(index).map(|source| {
@@ -88,13 +88,23 @@ impl Keeper {
                 Some(puller) => puller.image().await.map(drop),
                 None => Ok(()),
             };
+            let mut warning = None;
             let result = match image {
-                Ok(()) => orders::order(launcher.as_fd(), &order, &[])
-                    .await
-                    .map(|(_, mut descriptors)| descriptors.pop()),
+                Ok(()) => orders::order(launcher.as_fd(), &order, &[]).await.map(
+                    |(answer, mut descriptors)| {
+                        if let Answer::Mounted { warning: said } = answer {
+                            warning = said;
+                        }
+                        descriptors.pop()
+                    },
+                ),
                 Err(error) => Err(error.into()),
             };
-            let _ = events.send(Event::Mounted { index, result });
+            let _ = events.send(Event::Mounted {
+                index,
+                result,
+                warning,
+            });
         });
     }
 
@@ -105,8 +115,17 @@ impl Keeper {
     }
 
     /// Takes in what became of a volume.
-    pub(super) fn mounted(&mut self, index: usize, result: Result<Option<OwnedFd>, Failure>) {
+    pub(super) fn mounted(
+        &mut self,
+        index: usize,
+        result: Result<Option<OwnedFd>, Failure>,
+        warning: Option<String>,
+    ) {
         let name = self.volumes[index].0.clone();
+        if let Some(warning) = warning {
+            let message = format!("volume \"{name}\": {warning}");
+            self.happened(EventType::Warning, "", "RootSquashed", message);
+        }
         let result = result.and_then(|root| {
             if let Some(root) = root {
                 self.written.add(&name, root);

@@ -18,10 +18,11 @@ mod image_volume;
 mod propagation;
 mod rootfs;
 mod sandbox;
+mod server_volume;
 mod termination;
 mod users;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -37,12 +38,16 @@ use crate::kube::huge_pages;
 use crate::pod::fs_group;
 use crate::sys::process::{self, Kind};
 use crate::sys::{memory, network, socket};
+use crate::volume::nfs::NfsSource;
 use crate::volume::written::Written;
-use crate::volume::{self, Place};
+use crate::volume::{self, Place, host_path};
 
 /// How long keeper and launcher wait for something to do before they give back
 /// what memory they do not need for waiting.
 pub(super) const QUIET: Duration = Duration::from_millis(250);
+
+/// How long a worker may live: a little longer than the keeper waits for its answer.
+const WORK_LIMIT: Duration = Duration::from_secs(65);
 
 /// Forks the launcher of a pod and returns its process and the socket on which
 /// it takes orders. The caller must have one thread.
@@ -63,6 +68,8 @@ struct Launcher {
     /// The layers of every container's and every volume's image, locked for as long
     /// as they are mounted.
     layers: HashMap<String, Vec<OwnedFd>>,
+    /// The volumes that are, or are about to be, mounted from servers.
+    servers: BTreeMap<String, NfsSource>,
 }
 
 fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
@@ -74,6 +81,7 @@ fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
         home: home.clone(),
         sandbox: None,
         layers: HashMap::new(),
+        servers: BTreeMap::new(),
     };
     while let Some((bytes, descriptors)) = socket::receive(orders.as_fd())? {
         launcher.obey(&bytes, descriptors)?;
@@ -101,10 +109,13 @@ impl Launcher {
                 }
                 Err(error) => Err(Refusal::from(error)),
             },
-            Order::Volume(name) => match self.mount_volume(&name) {
-                Ok(Some(root)) => return answer(&reply, &Answer::Done, &[root.as_fd()]),
-                mounted => mounted.map(drop),
-            },
+            Order::Volume(name) => {
+                self.note_server(&name);
+                match self.mount_volume(&reply, &name) {
+                    Ok(Some(root)) => return answer(&reply, &Answer::Done, &[root.as_fd()]),
+                    mounted => mounted.map(drop),
+                }
+            }
             Order::Metadata {
                 labels,
                 annotations,
@@ -126,16 +137,14 @@ impl Launcher {
                     container::start(&self.home, sandbox, &order, &rootfs, descriptors)
                 })
             }),
+            // A server that does not answer holds up nobody but the worker.
             Order::Usage => self.sandbox().and_then(|sandbox| {
-                // A server that does not answer holds up nobody but the worker.
-                delegate(&reply, || match sandbox.usage() {
-                    Ok(usage) => (Answer::Usage(usage), Vec::new()),
-                    Err(error) => {
-                        let failure = Failure::new(FailureKind::Other, &error);
-                        (Answer::Failed(failure), Vec::new())
-                    }
-                })
+                let usage = || server_volume::usage(sandbox).map(Answer::Usage);
+                delegate(&reply, || (told(usage()), Vec::new()))
             }),
+            Order::GiveServersUp => self
+                .sandbox()
+                .and_then(|sandbox| self.give_servers_up(&reply, sandbox)),
             Order::Exec(order) => self
                 .sandbox()
                 .and_then(|_| work(&reply, || exec::start(&self.home, &order, descriptors))),
@@ -152,8 +161,23 @@ impl Launcher {
         Ok(self.sandbox.as_ref().ok_or_else(missing)?)
     }
 
+    /// Notes from which server a volume comes, if from any.
+    fn note_server(&mut self, name: &str) {
+        let Some(sandbox) = &self.sandbox else {
+            return;
+        };
+        let spec = sandbox.pod.spec.iter();
+        let mut volumes = spec.flat_map(|spec| spec.volumes.iter().flatten());
+        let source = volumes
+            .find(|volume| volume.name == name)
+            .and_then(|volume| NfsSource::of(volume, sandbox.persistent.get(name)));
+        if let Some(source) = source {
+            self.servers.insert(name.to_owned(), source);
+        }
+    }
+
     /// Returns the root of a volume whose files the keeper writes.
-    fn mount_volume(&mut self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
+    fn mount_volume(&mut self, reply: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         let sandbox = self.sandbox()?;
         let spec = sandbox.pod.spec.as_ref().context("the pod has no spec")?;
         let volume = spec
@@ -168,6 +192,11 @@ impl Launcher {
             self.layers.insert(format!("volumes/{name}"), layers);
             return Ok(None);
         }
+        if let Some(source) = self.servers.get(name) {
+            let sharing = Sharing::of(spec, name);
+            let mount = || server_volume::mount(sandbox, volume, source, sharing);
+            return delegate(reply, || (mount(), Vec::new())).map(|()| None);
+        }
         let memory =
             super::spec::resources::memory_volume_size(spec, volume, sandbox.memory_capacity);
         let place = Place {
@@ -177,23 +206,38 @@ impl Launcher {
             persistent: sandbox.persistent.get(name),
         };
         let sharing = Sharing::of(spec, name);
-        let tree = sandbox.host.set_up(volume, sharing, || {
-            Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
-        })?;
-        sharing
-            .apply(volume, tree.as_fd())
-            .with_context(|| format!("cannot set what volume {name:?} shares"))?;
         let users = sandbox.users.as_ref();
         let given = users.filter(|_| users::are_given(volume));
-        let ownership = match given {
-            Some(users) => Some(fs_group::of_users(spec, volume, users.root())),
-            None => fs_group::of(spec, volume),
+        let set_up = || -> Result<OwnedFd> {
+            let tree = sandbox.host.set_up(volume, sharing, || {
+                Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
+            })?;
+            sharing
+                .apply(volume, tree.as_fd())
+                .with_context(|| format!("cannot set what volume {name:?} shares"))?;
+            let ownership = match given {
+                Some(users) => Some(fs_group::of_users(spec, volume, users.root())),
+                None => fs_group::of(spec, volume),
+            };
+            if let Some(ownership) = ownership {
+                let root = beneath(tree.as_fd(), ".").map_err(std::io::Error::from);
+                root.and_then(|root| ownership.give(root.as_fd()))
+                    .with_context(|| format!("cannot give volume {name:?} to its owner"))?;
+            }
+            Ok(tree)
         };
-        if let Some(ownership) = ownership {
-            let root = beneath(tree.as_fd(), ".").map_err(std::io::Error::from);
-            root.and_then(|root| ownership.give(root.as_fd()))
-                .with_context(|| format!("cannot give volume {name:?} to its owner"))?;
+        if volume.host_path.as_ref().is_some_and(host_path::may_wait) {
+            let attach = || {
+                let tree = set_up()?;
+                match users {
+                    Some(users) if given.is_none() => sandbox.attach_shown(name, tree, users),
+                    _ => sandbox.attach_anew(name, tree),
+                }
+            };
+            let answer = || server_volume::set_host_path_up(volume, attach);
+            return delegate(reply, || (answer(), Vec::new())).map(|()| None);
         }
+        let tree = set_up()?;
         let root = Written::of(volume)
             .map(|_| beneath(tree.as_fd(), "."))
             .transpose()
@@ -203,6 +247,23 @@ impl Launcher {
             _ => sandbox.attach_volume(name, tree)?,
         }
         Ok(root)
+    }
+
+    /// Lets a worker tell which servers do not answer, and then end what waits for
+    /// them: whoever gave the order hears of the end from those who waited.
+    fn give_servers_up(&self, reply: &OwnedFd, sandbox: &Sandbox) -> Result<(), Refusal> {
+        let worker = || {
+            let away = match server_volume::away(sandbox, &self.servers) {
+                Ok(away) => away,
+                Err(error) => return i32::from(answer(reply, &told(Err(error)), &[]).is_err()),
+            };
+            let named = away.iter();
+            let named = named.map(|(name, source)| format!("{name:?} ({})", source.export()));
+            let said = answer(reply, &Answer::GivenUp(named.collect()), &[]);
+            i32::from(said.is_err() || server_volume::give_up(&self.home, &away).is_err())
+        };
+        process::spawn(Kind::Sibling, worker).context("cannot fork a worker")?;
+        Err(Refusal::Delegated)
     }
 
     fn prepare(&mut self, order: &super::protocol::ContainerOrder) -> Result<OwnedFd, Refusal> {
@@ -233,6 +294,11 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
+/// What a worker answers.
+fn told(result: Result<Answer>) -> Answer {
+    result.unwrap_or_else(|error| Answer::Failed(Failure::new(FailureKind::Other, &error)))
+}
+
 /// What a worker hands to the keeper: the started process, and the descriptors
 /// that go with it.
 type Started = (i32, Vec<OwnedFd>);
@@ -248,6 +314,7 @@ fn work(reply: &OwnedFd, job: impl FnOnce() -> Result<Started, Failure>) -> Resu
 /// Lets a worker answer in the launcher's place.
 fn delegate(reply: &OwnedFd, job: impl FnOnce() -> (Answer, Vec<OwnedFd>)) -> Result<(), Refusal> {
     let worker = || {
+        process::end_after(WORK_LIMIT);
         let (said, descriptors) = job();
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         i32::from(answer(reply, &said, &descriptors).is_err())

@@ -24,6 +24,7 @@ use rustix::thread::UnshareFlags;
 
 use super::group::{self, Group};
 use super::propagation::Host;
+use super::server_volume::HostNetwork;
 use super::users::{Layers, Users};
 use crate::pod::home::Home;
 use crate::pod::protocol::{SandboxOrder, files};
@@ -70,6 +71,7 @@ pub(super) struct Sandbox {
     pub(super) host: Host,
     /// The pod's own users, if it has any.
     pub(super) users: Option<Users>,
+    pub(super) network: HostNetwork,
     mounts: OwnedFd,
 }
 
@@ -93,6 +95,7 @@ impl Sandbox {
             .context("cannot make the pod's control group")?;
 
         let host = Host::remember(&spec)?;
+        let network = HostNetwork::remember(&spec)?;
         let users = (spec.host_users == Some(false))
             .then(|| Users::make(home))
             .transpose()?;
@@ -152,6 +155,7 @@ impl Sandbox {
             shared_init,
             host,
             users,
+            network,
             mounts,
             persistent,
             pod,
@@ -191,7 +195,7 @@ impl Sandbox {
         let shown = users
             .show(place.as_fd())
             .with_context(|| format!("cannot show volume {name:?} to the pod's users"))?;
-        self.attach_volume(name, shown)
+        self.attach_anew(name, shown)
     }
 
     /// The volume `name` as the machine's users see it, if it is mounted for both.
@@ -278,22 +282,33 @@ impl Sandbox {
         Ok(unlinkat(&all, container, AtFlags::REMOVEDIR)?)
     }
 
-    /// What the file systems of the volumes tell that are mounted.
-    pub(super) fn usage(&self) -> Result<BTreeMap<String, Usage>> {
+    /// Whether the volume `name` has a place among the mounts. Nothing that is
+    /// mounted there is asked.
+    pub(super) fn has_volume(&self, name: &str) -> bool {
+        let names = beneath(self.mounts.as_fd(), "volumes").and_then(Dir::read_from);
+        let mut names = names.into_iter().flatten().flatten();
+        names.any(|entry| entry.file_name().to_bytes() == name.as_bytes())
+    }
+
+    /// Attaches `tree` as the volume `name`, in the place of what an attempt that was
+    /// killed may have left there.
+    pub(super) fn attach_anew(&self, name: &str, tree: OwnedFd) -> Result<()> {
+        let volumes = beneath(self.mounts.as_fd(), "volumes")?;
+        clear(volumes.as_fd(), name)
+            .with_context(|| format!("cannot take away what was mounted as volume {name:?}"))?;
+        self.attach_volume(name, tree)
+    }
+
+    /// What the file system of the volume `name` tells; `None` when it is not
+    /// mounted.
+    pub(super) fn usage(&self, name: &str) -> Result<Option<Usage>> {
         let directory = beneath(self.mounts.as_fd(), "volumes")?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let mut all = BTreeMap::new();
-        let spec = self.pod.spec.iter();
-        for volume in spec.flat_map(|spec| spec.volumes.iter().flatten()) {
-            let name = volume.name.as_str();
-            let root = match openat2(&directory, name, flags, Mode::empty(), resolve) {
-                Err(Errno::NOENT) => continue,
-                opened => opened?,
-            };
-            all.insert(name.to_owned(), usage::of_file_system(root.as_fd())?);
+        match openat2(&directory, name, flags, Mode::empty(), resolve) {
+            Err(Errno::NOENT) => Ok(None),
+            root => Ok(Some(usage::of_file_system(root?.as_fd())?)),
         }
-        Ok(all)
     }
 
     /// The directory on which the root file system of a container is mounted.
