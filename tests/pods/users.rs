@@ -320,9 +320,7 @@ fn pods_have_different_users_and_privileges_end_at_the_pods_border() {
     // Its /proc is whole (privileged, or `Unmasked`).
     assert_eq!(sh("grep -c ' /proc/' /proc/self/mountinfo; true"), "0\n");
     // And nothing to the machine.
-    let said = sh(
-        "mknod /d b 1 0 2>&1; echo 7 2>&1 > /proc/sys/vm/swappiness; cat /dev/kmsg 2>&1 | head -1; true",
-    );
+    let said = sh("mknod /d b 1 0 2>&1; echo 7 2>&1 > /proc/sys/vm/swappiness; true");
     assert!(
         said.contains("mknod: /d: Operation not permitted"),
         "{said}"
