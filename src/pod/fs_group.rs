@@ -2,17 +2,20 @@
 
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
+use crate::volume::Persistent;
 use crate::volume::ownership::Ownership;
 use crate::volume::written::Written;
 
 /// What `volume` is to be given; `None` without an `fsGroup`, and for kinds that belong
-/// to somebody else (hostPath, image).
+/// to somebody else (hostPath, nfs, image). `persistent` is what the volume's
+/// PersistentVolume says: a `local` one is the claim's, and gets it.
 #[must_use]
-pub fn of(spec: &PodSpec, volume: &Volume) -> Option<Ownership> {
+pub fn of(spec: &PodSpec, volume: &Volume, persistent: Option<&Persistent>) -> Option<Ownership> {
     let context = spec.security_context.as_ref()?;
     let group = u32::try_from(context.fs_group?).ok()?;
     let is_written = Written::of(volume).is_some();
-    (is_written || volume.empty_dir.is_some()).then(|| Ownership {
+    let is_local = persistent.is_some_and(|volume| volume.is_local);
+    (is_written || is_local || volume.empty_dir.is_some()).then(|| Ownership {
         user: None,
         group,
         is_shared: true,
@@ -26,7 +29,7 @@ pub fn of(spec: &PodSpec, volume: &Volume) -> Option<Ownership> {
 /// which is the machine's `first`.
 #[must_use]
 pub fn of_users(spec: &PodSpec, volume: &Volume, first: u32) -> Ownership {
-    let shared = of(spec, volume).map(|own| Ownership {
+    let shared = of(spec, volume, None).map(|own| Ownership {
         user: Some(first),
         group: first.saturating_add(own.group),
         ..own

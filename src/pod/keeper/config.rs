@@ -142,7 +142,7 @@ impl Keeper {
             Some(false) => {
                 users::first(&self.home)?.map(|first| fs_group::of_users(spec, volume, first))
             }
-            _ => fs_group::of(spec, volume),
+            _ => fs_group::of(spec, volume, None),
         };
         atomic::write_for(root.as_fd(), files, ownership)?;
         Ok(())

@@ -217,7 +217,7 @@ impl Launcher {
                 .with_context(|| format!("cannot set what volume {name:?} shares"))?;
             let ownership = match given {
                 Some(users) => Some(fs_group::of_users(spec, volume, users.root())),
-                None => fs_group::of(spec, volume),
+                None => fs_group::of(spec, volume, place.persistent),
             };
             if let Some(ownership) = ownership {
                 let root = beneath(tree.as_fd(), ".").map_err(std::io::Error::from);
