@@ -9,6 +9,7 @@
 //! - [`store`] opens the database and makes each change one transaction;
 //! - [`schema`] holds the tables and how older databases become new ones;
 //! - [`pods`] reads and writes pods, [`objects`] what is only declared, [`any`] both;
+//! - [`progress`] is what a pod's keeper tells of it;
 //! - [`apply`] decides what applying a manifest changes;
 //! - [`binder`] decides which claim gets which volume, [`settle`] makes it so in the
 //!   transaction of whatever changed, [`work`] keeps what is to be done outside;
@@ -23,6 +24,7 @@ pub mod events;
 mod kept;
 pub mod objects;
 pub mod pods;
+pub mod progress;
 pub mod roots;
 pub mod schema;
 pub mod settle;

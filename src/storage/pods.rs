@@ -7,7 +7,7 @@
 //! callers put there is ignored, except the `resourceVersion` of a replacement.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -162,37 +162,6 @@ impl Store {
             metadata.deletion_grace_period_seconds = Some(grace_seconds.into());
             change.write_pod(pod)
         })
-    }
-
-    /// Stores what a pod's keeper observed in the boot `boot_id`; nothing is
-    /// written when that is what the store has. False when the pod is gone.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn set_pod_status(
-        &self,
-        uid: &str,
-        status: &PodStatus,
-        boot_id: &str,
-    ) -> Result<bool, StoreError> {
-        let status = json(uid, status)?;
-        let known = self.read("read a pod's status", |db| {
-            db.prepare_cached("SELECT status IS ?2 AND boot_id IS ?3 FROM objects WHERE uid = ?1")?
-                .query_row(params![uid, status, boot_id], |row| row.get::<_, bool>(0))
-                .optional()
-        })?;
-        match known {
-            None => Ok(false),
-            Some(true) => Ok(true),
-            Some(false) => self.write("write a pod's status", |change| {
-                let version = change.next_version()?;
-                let rows = change.run(|db| {
-                    db.prepare_cached("UPDATE objects SET status = ?2, boot_id = ?3, resource_version = ?4 WHERE uid = ?1")?
-                        .execute(params![uid, status, boot_id, version])
-                })?;
-                Ok(rows == 1)
-            }),
-        }
     }
 
     /// The boot in which the pod's status was written; none when there is no
@@ -448,7 +417,7 @@ fn object_json(pod: &Pod) -> Result<String, StoreError> {
     json(pod.metadata.name.as_deref().unwrap_or_default(), &object)
 }
 
-fn json(name: &str, value: &impl Serialize) -> Result<String, StoreError> {
+pub(super) fn json(name: &str, value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|source| StoreError::Encode {
         kind: KIND,
         name: name.to_owned(),

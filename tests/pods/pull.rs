@@ -438,7 +438,7 @@ fn the_manifest_of_an_image_in_a_registry_runs_as_it_stands() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/specs/image-pull.yaml"),
     ]);
     finish(command).ok();
-    assert_eq!(machine.orlop(["logs", "image-pull"]).ok(), "pulled\n");
+    until(&machine, &["logs", "image-pull"], |text| text == "pulled\n");
     let page = machine.orlop(["describe", "pod", "image-pull"]).ok();
     let pulled = "Successfully pulled image \"registry.example.org/shop/web:1.0\" in ";
     assert!(page.contains(pulled), "{page}");

@@ -14,6 +14,7 @@ mod claims;
 mod config;
 mod container;
 mod ending;
+mod event;
 mod execute;
 mod given_up;
 mod hooks;
@@ -33,7 +34,7 @@ mod start;
 mod stop;
 mod sweep;
 
-use std::io;
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -46,18 +47,15 @@ use tokio::sync::mpsc;
 
 use self::children::Children;
 use self::container::Container;
-use self::probes::Probed;
-use self::pull::{Pull, Wanting};
+use self::event::Event;
 use self::serve::Watchers;
 use self::setup::Attempt;
-use self::start::{StartError, Started};
 use self::stop::Stopping;
 use self::sweep::Sweepers;
 use super::claims::{follow_up, uses_some};
 use super::home::Home;
-use super::protocol::Failure;
 use super::{cleanup, launcher, scope};
-use crate::storage::events::EventType;
+use crate::storage::events::{Event as Happening, EventType};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
 use crate::sys::cgroup::Cgroups;
@@ -65,63 +63,6 @@ use crate::sys::{memory, node, process};
 
 /// How long processes that were killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-
-/// What the loop learns.
-enum Event {
-    /// There is something to say about the image of a container or a volume.
-    Image {
-        wanting: Wanting,
-        kind: EventType,
-        reason: &'static str,
-        message: String,
-    },
-    /// An image is being pulled for a container or a volume, or none any more.
-    Pulling {
-        wanting: Wanting,
-        pull: Option<Pull>,
-    },
-    /// A start has come to its end.
-    Started {
-        index: usize,
-        result: Result<Started, StartError>,
-    },
-    /// A hook of the start `id` of a container is over.
-    Hooked {
-        index: usize,
-        id: String,
-        which: hooks::Hook,
-        failed: bool,
-    },
-    /// A probe of the start `id` of a container has something to tell.
-    Probed {
-        index: usize,
-        id: String,
-        probed: Probed,
-    },
-    /// A container has had its turn.
-    Rested { index: usize },
-    /// A container has ended with this code.
-    Ended { index: usize, code: io::Result<i32> },
-    /// The launcher has answered for a volume.
-    Mounted {
-        index: usize,
-        /// Its root, when its files are the keeper's to write.
-        result: Result<Option<OwnedFd>, Failure>,
-        /// What people should know of its server.
-        warning: Option<String>,
-    },
-    /// What waited for servers of volumes that do not answer was ended.
-    GaveUp(Result<Vec<String>, Failure>),
-    /// The pod's manifest has changed in the store.
-    Reload,
-    /// The launcher has ended, unasked.
-    LauncherEnded,
-    /// Somebody wants the pod to be stopped and removed.
-    Stop {
-        grace: Duration,
-        done: Option<serve::Connection>,
-    },
-}
 
 struct Keeper {
     home: Home,
@@ -151,6 +92,8 @@ struct Keeper {
     failure: Option<(String, String)>,
     watchers: Watchers,
     recorded: Option<PodStatus>,
+    /// What has happened since then, and when.
+    happenings: RefCell<Vec<(Happening, Timestamp)>>,
     /// When to try again to record a status that could not be written.
     record_due: Option<Instant>,
     children: Children,
@@ -327,6 +270,7 @@ impl Keeper {
             stopping: None,
             watchers: Watchers::default(),
             recorded,
+            happenings: RefCell::default(),
             record_due: None,
             children,
             sweepers: Sweepers::default(),
@@ -457,49 +401,6 @@ impl Keeper {
         {
             self.turn = Some(index);
             self.start(index);
-        }
-    }
-
-    async fn take_in(&mut self, event: Event) {
-        match event {
-            Event::Image {
-                wanting,
-                kind,
-                reason,
-                message,
-            } => self.image_said(wanting, kind, reason, message),
-            Event::Pulling { wanting, pull } => self.pulling(wanting, pull),
-            Event::Started {
-                index,
-                result: Ok(started),
-            } => self.started(index, started),
-            Event::Started {
-                index,
-                result: Err(error),
-            } => self.start_failed(index, error).await,
-            Event::Hooked {
-                index,
-                id,
-                which,
-                failed,
-            } => self.hooked(index, &id, which, failed),
-            Event::Probed { index, id, probed } => self.probed(index, &id, probed),
-            Event::Rested { index } => self.pass_turn(index),
-            Event::Ended { index, code } => self.ended(index, code).await,
-            Event::Stop { grace, done } => self.stop(grace, done),
-            Event::Mounted {
-                index,
-                result,
-                warning,
-            } => self.mounted(index, result, warning),
-            Event::GaveUp(result) => self.gave_up(result),
-            Event::Reload => {
-                if let Err(error) = self.reload() {
-                    let message = format!("cannot read the pod's manifest again: {error:#}");
-                    self.happened(EventType::Warning, "", "FailedSync", message);
-                }
-            }
-            Event::LauncherEnded => {}
         }
     }
 

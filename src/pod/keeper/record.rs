@@ -11,12 +11,14 @@ use super::Keeper;
 use super::container::{Container, Kind};
 use crate::pod::status::{Facts, status};
 use crate::storage::events::{Event as Happening, EventType};
+use crate::storage::progress::Progress;
 
 /// When a status that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Keeper {
-    /// Writes the pod's status down when it has changed.
+    /// Writes down what has happened, and the pod's status when it has changed, in one
+    /// transaction.
     pub(super) fn record(&mut self) {
         let (proper, init): (Vec<&Container>, Vec<&Container>) = self
             .containers
@@ -34,12 +36,17 @@ impl Keeper {
         };
         let now = Timestamp::now();
         let status = status(&self.pod, facts, self.recorded.as_ref(), now);
-        if self.recorded.as_ref() == Some(&status) {
+        let happened = self.happenings.take();
+        let changed = self.recorded.as_ref() != Some(&status);
+        let news = Progress {
+            happened: &happened,
+            status: changed.then_some((&status, &self.boot)),
+        };
+        let written = self.store.record_progress(&self.home.uid, news);
+        if !changed {
+            // An event that can't be recorded is lost: the pod itself must go on.
             return;
         }
-        let written = self
-            .store
-            .set_pod_status(&self.home.uid, &status, &self.boot);
         self.record_due = written.is_err().then(|| Instant::now() + AGAIN);
         self.publish();
         self.watchers.tell(&status);
@@ -48,8 +55,8 @@ impl Keeper {
         }
     }
 
-    /// Records an event of the pod; `field_path` is the part of it that is meant,
-    /// empty for the whole.
+    /// Notes an event of the pod, which is recorded with its status; `field_path` is the
+    /// part of it that is meant, empty for the whole.
     pub(super) fn happened(
         &self,
         kind: EventType,
@@ -58,8 +65,7 @@ impl Keeper {
         message: String,
     ) {
         let metadata = &self.pod.metadata;
-        // An event that can't be recorded is lost: the pod itself must go on.
-        let _ = self.store.record(&Happening {
+        let happening = Happening {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             kind: "Pod".to_owned(),
             name: metadata.name.clone().unwrap_or_default(),
@@ -69,7 +75,10 @@ impl Keeper {
             reason: reason.to_owned(),
             message,
             source: "orlop".to_owned(),
-        });
+        };
+        self.happenings
+            .borrow_mut()
+            .push((happening, Timestamp::now()));
     }
 
     /// The pod as `namespace/name`.
