@@ -258,8 +258,12 @@ pub(super) fn remove(machine: &Machine, pod: &Pod, grace: Option<u32>) -> Result
 /// Waits until the pod is gone; what its keeper does not do is done here.
 fn finish(machine: &Machine, pod: &Pod, keeper: Option<Client>) -> Result<()> {
     if let Some(keeper) = keeper
-        && let Some((Reply::Gone, _)) = keeper.receive()?
+        && let Some((Reply::Gone { left }, _)) = keeper.receive()?
     {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        for sentence in left {
+            print::note(format_args!("warning: pod {name:?}: {sentence}"));
+        }
         return Ok(());
     }
     let home = machine.home(pod);

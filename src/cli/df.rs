@@ -88,12 +88,17 @@ fn cells(one: &PodVolumes, volume: &Told) -> [String; 9] {
             .checked_div(all)
             .map(|share| format!("{share}%"))
     });
+    // The first of the figures says why there are none.
+    let no_size = || match volume.unreachable {
+        true => "unreachable".to_owned(),
+        false => nothing(),
+    };
     let size = |part: Option<u64>| part.map_or_else(nothing, human);
     [
         printable(&volume.name),
         printable(&volume.kind),
         volumes::limit_text(volume, &one.pod).unwrap_or_else(nothing),
-        size(usage.map(|usage| usage.capacity_bytes)),
+        usage.map_or_else(no_size, |usage| human(usage.capacity_bytes)),
         size(usage.map(|usage| usage.used_bytes)),
         size(usage.map(|usage| usage.available_bytes)),
         share.unwrap_or_else(nothing),

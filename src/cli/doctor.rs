@@ -44,7 +44,11 @@ pub fn run(roots: &Roots) -> Result<ExitCode> {
         ),
         (
             "NFS client",
-            file_system("nfs4", "install nfs-common and modprobe nfsv4", Lacking),
+            file_system(
+                "nfs4",
+                "modprobe nfsv4 (and nfsv3), or run a kernel built with CONFIG_NFS_V4; pods with NFS volumes do not start without",
+                Lacking,
+            ),
         ),
         ("data root", data_root(roots)),
         ("limits of emptyDirs", empty_dir_limits(roots)),

@@ -143,6 +143,8 @@ fn cells(one: &PodVolumes, mount: &VolumeMount) -> [String; 4] {
         return [path, from, String::new(), String::new()];
     };
     let used = volume.usage.map(|usage| human(usage.used_bytes));
+    let unreachable = volume.unreachable.then(|| "unreachable".to_owned());
+    let used = used.or(unreachable);
     let size = match (used, volumes::limit_text(volume, &one.pod)) {
         (Some(used), Some(limit)) => format!("{used} of {limit}"),
         (Some(used), None) => used,

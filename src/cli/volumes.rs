@@ -21,7 +21,8 @@ use crate::pod::control::{Client, Reply, Request};
 use crate::pod::home::Home;
 use crate::storage::store;
 use crate::volume::empty_dir::{self, Enforcement, PLUGIN};
-use crate::volume::usage::{self, Usage};
+use crate::volume::nfs::NfsSource;
+use crate::volume::usage::{self, Report, Usage};
 
 /// How long a pod may take to tell what its volumes take: one on a server that is
 /// away must not hold up the others for ever.
@@ -73,6 +74,8 @@ pub(super) struct Told {
     pub(super) enforcement: Option<Enforcement>,
     /// What it takes, when it can be told: in memory only of a pod that runs.
     pub(super) usage: Option<Usage>,
+    /// True when it is on a server that does not answer.
+    pub(super) unreachable: bool,
 }
 
 /// The pods that a command line asks for. Those that are not there are told in
@@ -104,10 +107,16 @@ pub(super) fn gather(
             None => answer.missing("pods", name),
         }
     }
-    let pods = found.into_iter().map(|stored| {
+    let asked = found.into_iter().map(|stored| {
         let pod = as_of_boot(stored, &boot);
         let home = machine.home(&pod);
-        let mounted = mounted(&home, &pod);
+        let asked = Asked::ask(&home);
+        (pod, home, asked)
+    });
+    // All of them look while the first one is waited for.
+    let asked: Vec<_> = asked.collect();
+    let pods = asked.into_iter().map(|(pod, home, asked)| {
+        let mounted = asked.answer(&pod);
         let volumes = pod
             .spec
             .iter()
@@ -120,44 +129,65 @@ pub(super) fn gather(
     Ok(pods.collect())
 }
 
-/// What the file systems of the pod's volumes tell in its mount namespace; nothing
-/// when it does not run.
-fn mounted(home: &Home, pod: &Pod) -> BTreeMap<String, Usage> {
-    let ask = || -> Result<BTreeMap<String, Usage>> {
-        let Some(keeper) = Client::connect(home)? else {
-            return Ok(BTreeMap::new());
+/// A pod that is asked what its volumes take.
+struct Asked(Result<Option<Client>>);
+
+impl Asked {
+    /// Asks the pod's keeper, and does not wait for the answer.
+    fn ask(home: &Home) -> Self {
+        let ask = || {
+            let keeper = Client::connect(home)?;
+            if let Some(keeper) = &keeper {
+                keeper.send(&Request::Usage, &[])?;
+            }
+            Ok(keeper)
         };
-        keeper.send(&Request::Usage, &[])?;
-        let reply = keeper
-            .receive_within(LIMIT)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer within {LIMIT:?}"),
-                _ => error.into(),
-            });
-        match reply? {
-            Some((Reply::Usage(usage), _)) => Ok(usage),
-            Some((Reply::Failed(why), _)) => anyhow::bail!(why),
-            _ => Ok(BTreeMap::new()),
-        }
-    };
-    ask().unwrap_or_else(|error| {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        note(format_args!(
-            "warning: pod {name:?} does not tell what its volumes take: {error:#}"
-        ));
-        BTreeMap::new()
-    })
+        Self(ask())
+    }
+
+    /// What the file systems of the pod's volumes tell in its mount namespace;
+    /// nothing when it does not run.
+    fn answer(self, pod: &Pod) -> BTreeMap<String, Report> {
+        let receive = || -> Result<BTreeMap<String, Report>> {
+            let Some(keeper) = self.0? else {
+                return Ok(BTreeMap::new());
+            };
+            let reply = keeper
+                .receive_within(LIMIT)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer within {LIMIT:?}"),
+                    _ => error.into(),
+                });
+            match reply? {
+                Some((Reply::Usage(usage), _)) => Ok(usage),
+                Some((Reply::Failed(why), _)) => anyhow::bail!(why),
+                _ => Ok(BTreeMap::new()),
+            }
+        };
+        receive().unwrap_or_else(|error| {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            note(format_args!(
+                "warning: pod {name:?} does not tell what its volumes take: {error:#}"
+            ));
+            BTreeMap::new()
+        })
+    }
 }
 
-fn told(home: &Home, volume: &Volume, mounted: &BTreeMap<String, Usage>) -> Told {
+fn told(home: &Home, volume: &Volume, mounted: &BTreeMap<String, Report>) -> Told {
     let (kind, source) = source(volume);
+    let reported = mounted.get(&volume.name);
     let mut told = Told {
         name: volume.name.clone(),
         kind,
         source,
         limit: None,
         enforcement: None,
-        usage: mounted.get(&volume.name).copied(),
+        usage: match reported {
+            Some(Report::Usage(usage)) => Some(*usage),
+            _ => None,
+        },
+        unreachable: reported == Some(&Report::Unreachable),
     };
     let Some(empty_dir) = &volume.empty_dir else {
         return told;
@@ -213,9 +243,9 @@ fn source(volume: &Volume) -> (String, String) {
     };
     let text = |key: &str| source[key].as_str().map(str::to_owned);
     let named = ["name", "secretName", "claimName", "reference", "driver"];
-    let path = match (text("server"), text("path")) {
-        (Some(server), Some(path)) => Some(format!("{server}:{path}")),
-        (_, path) => path,
+    let path = match NfsSource::of(volume) {
+        Some(nfs) => Some(nfs.export()),
+        None => text("path"),
     };
     let name = named.into_iter().find_map(text);
     (kind, path.or(name).unwrap_or_default())
@@ -234,6 +264,9 @@ impl Told {
         }
         if let Some(by) = self.enforcement {
             put("enforcement", json!(by.as_str()));
+        }
+        if self.unreachable {
+            put("unreachable", json!(true));
         }
         if let Some(usage) = self.usage
             && let Ok(Value::Object(usage)) = serde_json::to_value(usage)

@@ -219,9 +219,9 @@ pub const POD: &[Group] = &[
     Group {
         kind: "Volume",
         at: &["spec.volumes[]"],
-        used: "configMap downwardAPI emptyDir ephemeral hostPath image name persistentVolumeClaim projected secret",
+        used: "configMap downwardAPI emptyDir ephemeral hostPath image name nfs persistentVolumeClaim projected secret",
         refused: "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker \
-                  gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk \
+                  gcePersistentDisk gitRepo glusterfs iscsi photonPersistentDisk \
                   portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
         ..GROUP
     },
@@ -235,6 +235,12 @@ pub const POD: &[Group] = &[
         kind: "HostPathVolumeSource",
         at: &["spec.volumes[].hostPath"],
         used: "path type",
+        ..GROUP
+    },
+    Group {
+        kind: "NFSVolumeSource",
+        at: &["spec.volumes[].nfs"],
+        used: "path readOnly server",
         ..GROUP
     },
 ];

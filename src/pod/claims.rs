@@ -155,7 +155,11 @@ pub fn source(
         source.nfs = Some(NFSVolumeSource { read_only, ..nfs });
         return Ok((source, persistent));
     }
-    let kind = if spec.local.is_some() { "local" } else { "hostPath" };
+    let kind = if spec.local.is_some() {
+        "local"
+    } else {
+        "hostPath"
+    };
     source.host_path = spec.host_path.or_else(|| {
         let path = spec.local?.path;
         Some(HostPathVolumeSource { path, type_: None })

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::home::Home;
 use crate::sys::socket;
-use crate::volume::usage::Usage;
+use crate::volume::usage::Report;
 
 /// What an attached client sends when its own standard input has ended.
 pub const END_OF_INPUT: u8 = b'e';
@@ -85,7 +85,10 @@ impl AsFd for Client {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// The pod and all that belonged to it is gone.
-    Gone,
+    Gone {
+        /// What could not be done as it should be, one sentence each.
+        left: Vec<String>,
+    },
     /// The process runs. Descriptor: its terminal, if it has one.
     Started,
     /// The process has ended with this code, 128 and the number of the signal
@@ -115,7 +118,7 @@ pub enum Reply {
     /// The status of the pod.
     Status(Box<PodStatus>),
     /// What the file systems of the pod's volumes tell, by the volumes' names.
-    Usage(BTreeMap<String, Usage>),
+    Usage(BTreeMap<String, Report>),
     /// The request failed, for the reason in this sentence.
     Failed(String),
 }

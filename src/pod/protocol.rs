@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::spec::ImageDefaults;
 use super::spec::env::References;
 use crate::volume::Persistent;
-use crate::volume::usage::Usage;
+use crate::volume::usage::Report;
 
 /// An order from the keeper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub enum Order {
     Discard(String),
     /// Tell what the pod's volumes take.
     Usage,
+    /// End what waits for servers of volumes that do not answer: what was not
+    /// stored there is lost.
+    GiveServersUp,
 }
 
 /// What the launcher needs to know of its pod.
@@ -105,8 +108,16 @@ pub enum Answer {
         /// The process, a child of the keeper.
         pid: i32,
     },
+    /// A volume is mounted whose server has something about it that people should
+    /// know.
+    Mounted {
+        /// One sentence, if there is anything to say.
+        warning: Option<String>,
+    },
     /// What the file system of each volume tells that is mounted.
-    Usage(BTreeMap<String, Usage>),
+    Usage(BTreeMap<String, Report>),
+    /// What was given up: volumes and their servers, as in `"data" (10.0.0.1:/e)`.
+    GivenUp(Vec<String>),
     /// It failed.
     Failed(Failure),
 }

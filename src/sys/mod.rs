@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod aside;
 pub mod bpf;
 pub mod capability;
 pub mod cgroup;

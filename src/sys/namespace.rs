@@ -18,6 +18,16 @@ pub fn leave(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { unshare_unsafe(flags) }?)
 }
 
+/// Moves the calling process into the network namespace `other`, an open file such
+/// as `/proc/PID/ns/net`.
+///
+/// # Errors
+/// What setns(2) says.
+pub fn join_network(other: BorrowedFd) -> io::Result<()> {
+    let kind = Some(LinkNameSpaceType::Network);
+    Ok(move_into_link_name_space(other, kind)?)
+}
+
 /// Does `job` in the mount namespace `other`, an open file such as
 /// `/proc/PID/ns/mnt`, and comes back. The calling process must have one thread;
 /// its root and working directory are those of the namespace it is in.

@@ -11,6 +11,7 @@
 pub mod atomic;
 pub mod empty_dir;
 pub mod host_path;
+pub mod nfs;
 pub mod remove;
 pub mod sub_path;
 pub mod trash;

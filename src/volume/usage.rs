@@ -36,6 +36,16 @@ pub struct Usage {
     pub inodes_free: u64,
 }
 
+/// What is told of the file system of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Report {
+    /// Its usage.
+    Usage(Usage),
+    /// Nothing: it is on a server that does not answer.
+    Unreachable,
+}
+
 /// The usage of the file system that `file` is on.
 ///
 /// # Errors

@@ -75,6 +75,7 @@ fn the_table_has_every_field_of_the_api_just_once() {
         agrees::<Volume>(),
         agrees::<EmptyDirVolumeSource>(),
         agrees::<HostPathVolumeSource>(),
+        agrees::<NFSVolumeSource>(),
         agrees::<EnvFromSource>(),
         agrees::<ConfigMapEnvSource>(),
         agrees::<SecretEnvSource>(),
@@ -195,7 +196,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             container(json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}})),
             "spec.containers[0].resources.limits[nvidia.com/gpu]",
         ),
-        (volume(json!({"nfs": {}})), "spec.volumes[1].nfs"),
+        (volume(json!({"iscsi": {}})), "spec.volumes[1].iscsi"),
         (
             volume(
                 json!({"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource": {"name": "x"}}}}}),

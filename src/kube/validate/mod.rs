@@ -13,6 +13,7 @@ mod files;
 mod lifecycle;
 mod metadata;
 pub mod names;
+mod nfs;
 mod persistent_volume;
 mod resources;
 mod security;

@@ -1,6 +1,6 @@
 //! A pod's volumes, and the paths at which containers see them.
 
-use super::{check_names, claim, files, volume_mount};
+use super::{check_names, claim, files, nfs, volume_mount};
 use crate::kube::field::Findings;
 use crate::kube::huge_pages;
 use crate::kube::quantity::Quantity;
@@ -53,6 +53,9 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
     if let Some(source) = &volume.ephemeral {
         claim::check_ephemeral(source, &format!("{at}.ephemeral"), findings);
     }
+    if let Some(source) = &volume.nfs {
+        nfs::check(source, &format!("{at}.nfs"), findings);
+    }
     let sources = [
         ("emptyDir", volume.empty_dir.is_some()),
         ("hostPath", volume.host_path.is_some()),
@@ -66,6 +69,7 @@ fn check_source(volume: &Volume, at: &str, findings: &mut Findings) {
             volume.persistent_volume_claim.is_some(),
         ),
         ("ephemeral", volume.ephemeral.is_some()),
+        ("nfs", volume.nfs.is_some()),
     ];
     for (kind, _) in sources.iter().filter(|(_, is_set)| *is_set).skip(1) {
         findings.forbidden(

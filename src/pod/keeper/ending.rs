@@ -17,6 +17,9 @@ use crate::sys::pidfd;
 /// How long until a process that does not react to SIGKILL is killed again.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// The same where a volume is on a server, which it may be waiting for.
+const SERVED: Duration = Duration::from_secs(1);
+
 /// What is left to a container that got its signal when its time was over.
 const LEAST: Duration = Duration::from_secs(2);
 
@@ -28,6 +31,8 @@ pub(super) struct Ending {
     turn: bool,
     /// True once it has got its signal.
     signalled: bool,
+    /// True once it was killed.
+    killed: bool,
     /// When patience ends.
     due: Instant,
     /// True when there is no patience at all.
@@ -63,6 +68,7 @@ impl Keeper {
             hook: hook.is_some(),
             turn,
             signalled: false,
+            killed: false,
             due,
             forced,
             least: if waits && !forced {
@@ -143,6 +149,8 @@ impl Keeper {
     /// Does what is due of the ends that are under way.
     pub(super) fn press(&mut self) {
         let now = Instant::now();
+        let again = if self.has_servers() { SERVED } else { AGAIN };
+        let mut stuck = false;
         for index in 0..self.containers.len() {
             self.go_on_ending(index);
             let State::Running(running) = &mut self.containers[index].state else {
@@ -152,12 +160,16 @@ impl Keeper {
                 continue;
             };
             if ending.signalled || ending.forced {
-                ending.due = now + AGAIN;
+                ending.due = now + again;
+                stuck |= std::mem::replace(&mut ending.killed, true);
                 let _ = pidfd::send_signal(&*running.pidfd, KILL);
             } else {
                 (ending.hook, ending.turn) = (false, false);
                 self.go_on_ending(index);
             }
+        }
+        if stuck {
+            self.give_servers_up();
         }
     }
 

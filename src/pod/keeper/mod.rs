@@ -14,6 +14,7 @@ mod claims;
 mod config;
 mod container;
 mod ending;
+mod given_up;
 mod hooks;
 mod life;
 mod message;
@@ -102,7 +103,11 @@ enum Event {
         index: usize,
         /// Its root, when its files are the keeper's to write.
         result: Result<Option<OwnedFd>, Failure>,
+        /// What people should know of its server.
+        warning: Option<String>,
     },
+    /// What waited for servers of volumes that do not answer was ended.
+    GaveUp(Result<Vec<String>, Failure>),
     /// The pod's manifest has changed in the store.
     Reload,
     /// The launcher has ended, unasked.
@@ -146,6 +151,7 @@ struct Keeper {
     record_due: Option<Instant>,
     children: Children,
     sweepers: Sweepers,
+    servers: given_up::Servers,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -233,10 +239,10 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
             }
             sweepers.finish(roots)
         }
-        Some((End::Removed(clients), pod, store, cgroups, sweepers)) => {
+        Some((End::Removed(clients, lost), pod, store, cgroups, sweepers)) => {
             cleanup::remove(&home, &pod, &store, &cgroups, lock)?;
             for client in clients {
-                client.reply_gone();
+                client.reply_gone(&lost);
             }
             sweepers.finish(roots)
         }
@@ -247,8 +253,9 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
 enum End {
     /// All containers have ended for good.
     Completed,
-    /// The pod was stopped, to be removed.
-    Removed(Vec<serve::Connection>),
+    /// The pod was stopped, to be removed. With it: who waits for that, and what
+    /// they should know.
+    Removed(Vec<serve::Connection>, Vec<String>),
     /// The launcher is gone, and with it the pod's mounts.
     LauncherLost,
 }
@@ -312,6 +319,7 @@ impl Keeper {
             record_due: None,
             children,
             sweepers: Sweepers::default(),
+            servers: given_up::Servers::default(),
             events,
             home,
             pod,
@@ -347,7 +355,8 @@ impl Keeper {
             self.record();
             if self.is_idle() {
                 if let Some(stopping) = self.stopping.take_if(|stopping| stopping.removed) {
-                    return Ok(End::Removed(stopping.clients));
+                    let lost = self.servers.lost();
+                    return Ok(End::Removed(stopping.clients, lost));
                 }
                 if self.is_over() && self.record_due.is_none() {
                     return Ok(End::Completed);
@@ -463,7 +472,12 @@ impl Keeper {
             Event::Rested { index } => self.pass_turn(index),
             Event::Ended { index, code } => self.ended(index, code).await,
             Event::Stop { grace, done } => self.stop(grace, done),
-            Event::Mounted { index, result } => self.mounted(index, result),
+            Event::Mounted {
+                index,
+                result,
+                warning,
+            } => self.mounted(index, result, warning),
+            Event::GaveUp(result) => self.gave_up(result),
             Event::Reload => {
                 if let Err(error) = self.reload() {
                     let message = format!("cannot read the pod's manifest again: {error:#}");

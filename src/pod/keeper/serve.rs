@@ -43,8 +43,9 @@ impl Connection {
 
     /// Tells a client that the pod is gone. A client that did not wait is none
     /// of the keeper's business.
-    pub(super) fn reply_gone(self) {
-        let _ = self.reply(&Reply::Gone, &[]);
+    pub(super) fn reply_gone(self, lost: &[String]) {
+        let left = lost.to_vec();
+        let _ = self.reply(&Reply::Gone { left }, &[]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::backoff::Backoff;
 use super::{Event, Keeper, orders};
 use crate::pod::claims;
-use crate::pod::protocol::{Failure, Order, SandboxOrder};
+use crate::pod::protocol::{Answer, Failure, Order, SandboxOrder};
 use crate::storage::events::EventType;
 use crate::sys::node;
 
@@ -63,21 +63,39 @@ impl Keeper {
         attempt.begin();
         if self.written.has(name) {
             // It is mounted; only its files are missing.
-            return self.mounted(index, Ok(None));
+            return self.mounted(index, Ok(None), None);
         }
         let order = Order::Volume(name.clone());
         let (launcher, events) = (Rc::clone(&self.launcher), self.events.clone());
         tokio::task::spawn_local(async move {
-            let result = orders::order(launcher.as_fd(), &order, &[])
-                .await
-                .map(|(_, mut descriptors)| descriptors.pop());
-            let _ = events.send(Event::Mounted { index, result });
+            let answer = orders::order(launcher.as_fd(), &order, &[]).await;
+            let mut warning = None;
+            let result = answer.map(|(answer, mut descriptors)| {
+                if let Answer::Mounted { warning: said } = answer {
+                    warning = said;
+                }
+                descriptors.pop()
+            });
+            let _ = events.send(Event::Mounted {
+                index,
+                result,
+                warning,
+            });
         });
     }
 
     /// Takes in what became of a volume.
-    pub(super) fn mounted(&mut self, index: usize, result: Result<Option<OwnedFd>, Failure>) {
+    pub(super) fn mounted(
+        &mut self,
+        index: usize,
+        result: Result<Option<OwnedFd>, Failure>,
+        warning: Option<String>,
+    ) {
         let name = self.volumes[index].0.clone();
+        if let Some(warning) = warning {
+            let message = format!("volume \"{name}\": {warning}");
+            self.happened(EventType::Warning, "", "RootSquashed", message);
+        }
         let result = result.and_then(|root| {
             if let Some(root) = root {
                 self.written.add(&name, root);

@@ -16,9 +16,10 @@ mod image_volume;
 mod propagation;
 mod rootfs;
 mod sandbox;
+mod server_volume;
 mod termination;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::kube::huge_pages;
 use crate::sys::process::{self, Kind};
 use crate::sys::{memory, network, socket};
+use crate::volume::nfs::NfsSource;
 use crate::volume::written::Written;
 use crate::volume::{self, Place};
 
@@ -59,6 +61,8 @@ struct Launcher {
     /// The layers of every container's and every volume's image, locked for as long
     /// as they are mounted.
     layers: HashMap<String, Vec<OwnedFd>>,
+    /// The volumes that are, or are about to be, mounted from servers.
+    servers: BTreeMap<String, NfsSource>,
 }
 
 fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
@@ -71,6 +75,7 @@ fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
         home: home.clone(),
         sandbox: None,
         layers: HashMap::new(),
+        servers: BTreeMap::new(),
     };
     while let Some((bytes, descriptors)) = socket::receive(orders.as_fd())? {
         launcher.obey(&bytes, descriptors)?;
@@ -94,10 +99,13 @@ impl Launcher {
             Order::Sandbox(order) => Sandbox::build(&self.home, *order)
                 .map(|sandbox| self.sandbox = Some(sandbox))
                 .map_err(Refusal::from),
-            Order::Volume(name) => match self.mount_volume(&name) {
-                Ok(Some(root)) => return answer(&reply, &Answer::Done, &[root.as_fd()]),
-                mounted => mounted.map(drop),
-            },
+            Order::Volume(name) => {
+                self.note_server(&name);
+                match self.mount_volume(&reply, &name) {
+                    Ok(Some(root)) => return answer(&reply, &Answer::Done, &[root.as_fd()]),
+                    mounted => mounted.map(drop),
+                }
+            }
             Order::Metadata {
                 labels,
                 annotations,
@@ -119,14 +127,15 @@ impl Launcher {
                     container::start(&self.home, sandbox, &order, &rootfs, descriptors)
                 })
             }),
+            // A server that does not answer holds up nobody but the worker.
             Order::Usage => self.sandbox().and_then(|sandbox| {
-                // A server that does not answer holds up nobody but the worker.
-                delegate(&reply, || match sandbox.usage() {
-                    Ok(usage) => (Answer::Usage(usage), Vec::new()),
-                    Err(error) => {
-                        let failure = Failure::new(FailureKind::Other, &error);
-                        (Answer::Failed(failure), Vec::new())
-                    }
+                let usage = || server_volume::usage(sandbox).map(Answer::Usage);
+                delegate(&reply, || (told(usage()), Vec::new()))
+            }),
+            Order::GiveServersUp => self.sandbox().and_then(|sandbox| {
+                let give_up = || server_volume::give_up(&self.home, sandbox, &self.servers);
+                delegate(&reply, || {
+                    (told(give_up().map(Answer::GivenUp)), Vec::new())
                 })
             }),
             Order::Exec(order) => self
@@ -145,8 +154,20 @@ impl Launcher {
         Ok(self.sandbox.as_ref().ok_or_else(missing)?)
     }
 
+    /// Notes from which server a volume comes, if from any.
+    fn note_server(&mut self, name: &str) {
+        let spec = self.sandbox.iter().flat_map(|sandbox| &sandbox.pod.spec);
+        let mut volumes = spec.flat_map(|spec| spec.volumes.iter().flatten());
+        let source = volumes
+            .find(|volume| volume.name == name)
+            .and_then(NfsSource::of);
+        if let Some(source) = source {
+            self.servers.insert(name.to_owned(), source);
+        }
+    }
+
     /// Returns the root of a volume whose files the keeper writes.
-    fn mount_volume(&mut self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
+    fn mount_volume(&mut self, reply: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         let sandbox = self.sandbox()?;
         let spec = sandbox.pod.spec.as_ref().context("the pod has no spec")?;
         let volume = spec
@@ -160,6 +181,11 @@ impl Launcher {
             // No container's name has a slash in it.
             self.layers.insert(format!("volumes/{name}"), layers);
             return Ok(None);
+        }
+        if let Some(source) = self.servers.get(name) {
+            let sharing = Sharing::of(spec, name);
+            let mount = || server_volume::mount(sandbox, volume, source, sharing);
+            return delegate(reply, || (mount(), Vec::new())).map(|()| None);
         }
         let memory =
             super::spec::resources::memory_volume_size(spec, volume, sandbox.memory_capacity);
@@ -210,6 +236,11 @@ impl From<anyhow::Error> for Refusal {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(Failure::new(FailureKind::Other, &error))
     }
+}
+
+/// What a worker answers.
+fn told(result: Result<Answer>) -> Answer {
+    result.unwrap_or_else(|error| Answer::Failed(Failure::new(FailureKind::Other, &error)))
 }
 
 /// What a worker hands to the keeper: the started process, and the descriptors

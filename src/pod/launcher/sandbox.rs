@@ -23,6 +23,7 @@ use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
 use super::propagation::Host;
+use super::server_volume::HostNetwork;
 use crate::pod::home::Home;
 use crate::pod::protocol::{SandboxOrder, files};
 use crate::pod::spec::files::Names;
@@ -60,6 +61,7 @@ pub(super) struct Sandbox {
     /// The first process of the PID namespace that the containers share.
     shared_init: Option<Pid>,
     pub(super) host: Host,
+    pub(super) network: HostNetwork,
     mounts: OwnedFd,
 }
 
@@ -76,6 +78,7 @@ impl Sandbox {
         let names = spec::files::names(&pod, &node_name)?;
 
         let host = Host::remember(&spec)?;
+        let network = HostNetwork::remember(&spec)?;
         namespace::leave(namespaces(&spec)).context("cannot make the pod's namespaces")?;
         if !on(spec.host_network) {
             network::loopback_up().context("cannot bring the pod's loopback interface up")?;
@@ -119,6 +122,7 @@ impl Sandbox {
                 .context("cannot open the directory of the pod's volumes")?,
             shared_init,
             host,
+            network,
             mounts,
             persistent,
             pod,
@@ -204,22 +208,31 @@ impl Sandbox {
         Ok(unlinkat(&all, container, AtFlags::REMOVEDIR)?)
     }
 
-    /// What the file systems of the volumes tell that are mounted.
-    pub(super) fn usage(&self) -> Result<BTreeMap<String, Usage>> {
+    /// Whether the volume `name` has a place among the mounts. Nothing that is
+    /// mounted there is asked.
+    pub(super) fn has_volume(&self, name: &str) -> bool {
+        let names = beneath(self.mounts.as_fd(), "volumes").and_then(Dir::read_from);
+        let mut names = names.into_iter().flatten().flatten();
+        names.any(|entry| entry.file_name().to_bytes() == name.as_bytes())
+    }
+
+    /// Takes away what is mounted as the volume `name`, if anything is.
+    pub(super) fn clear_volume(&self, name: &str) -> Result<()> {
+        let volumes = beneath(self.mounts.as_fd(), "volumes")?;
+        clear(volumes.as_fd(), name)
+            .with_context(|| format!("cannot take away what was mounted as volume {name:?}"))
+    }
+
+    /// What the file system of the volume `name` tells; `None` when it is not
+    /// mounted.
+    pub(super) fn usage(&self, name: &str) -> Result<Option<Usage>> {
         let directory = beneath(self.mounts.as_fd(), "volumes")?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let mut all = BTreeMap::new();
-        let spec = self.pod.spec.iter();
-        for volume in spec.flat_map(|spec| spec.volumes.iter().flatten()) {
-            let name = volume.name.as_str();
-            let root = match openat2(&directory, name, flags, Mode::empty(), resolve) {
-                Err(Errno::NOENT) => continue,
-                opened => opened?,
-            };
-            all.insert(name.to_owned(), usage::of_file_system(root.as_fd())?);
+        match openat2(&directory, name, flags, Mode::empty(), resolve) {
+            Err(Errno::NOENT) => Ok(None),
+            root => Ok(Some(usage::of_file_system(root?.as_fd())?)),
         }
-        Ok(all)
     }
 
     /// The directory on which the root file system of a container is mounted.
