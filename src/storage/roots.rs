@@ -130,6 +130,11 @@ impl Roots {
         self.data.join("images")
     }
 
+    /// Where `local-path.orlop.dev` makes volumes, unless their class says otherwise.
+    pub fn local_path(&self) -> PathBuf {
+        self.data.join("local-path")
+    }
+
     /// Where directories wait for their deletion. On the data root, so that
     /// moving a pod's directory there is one rename.
     pub fn trash(&self) -> PathBuf {

@@ -32,7 +32,9 @@ pub enum Action {
 }
 
 impl Action {
-    fn as_str(self) -> &'static str {
+    /// The action as one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Recycle => "Recycle",
             Self::Delete => "Delete",

@@ -25,6 +25,7 @@ pub mod pidfd;
 pub mod process;
 pub mod project_quota;
 pub mod readable;
+pub mod real_path;
 pub mod signals;
 pub mod socket;
 pub mod terminal;
