@@ -79,7 +79,7 @@ pub fn run(args: &CreateArgs, roots: &Roots) -> Result<ExitCode> {
             }
             None => print::say(format_args!(
                 "{}/{} created{}\n",
-                object.kind().singular(),
+                object.kind().qualified(),
                 object.name(),
                 if dry { " (dry run)" } else { "" }
             )),

@@ -84,7 +84,7 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
             Some(Object::Pod(pod)) => pods.push(*pod),
             Some(other) => others.push(other),
             None if args.ignore_not_found => {}
-            None => answer.missing(kind.plural(), &name),
+            None => answer.missing(kind.resource(), &name),
         }
     }
     if pods.is_empty() && others.is_empty() && !answer.failed {
@@ -108,13 +108,7 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
                 continue;
             }
         };
-        let said = print::say(format_args!(
-            "pod {:?} {}deleted from {} namespace\n",
-            metadata.name.as_deref().unwrap_or_default(),
-            if args.force { "force " } else { "" },
-            metadata.namespace.as_deref().unwrap_or_default()
-        ));
-        told = told.and(said);
+        told = told.and(say(&pod.clone().into(), args.force));
         stopping.push((pod, keeper));
     }
     for object in &others {
@@ -131,20 +125,56 @@ pub fn run(args: DeleteArgs, machine: &Machine) -> Result<ExitCode> {
         if cleanup::has_trash(&machine.roots)? {
             repair::start_sweeper(&machine.roots)?;
         }
+        for object in &others {
+            wait_until_gone(machine, object)?;
+        }
     }
     told?;
     answer.say()
 }
 
-/// Removes an object that nothing runs for. What could not be told is returned.
+/// Removes an object that nothing runs for, or marks it for that. What could not be
+/// told is returned.
 fn forget(machine: &Machine, object: &Object) -> Result<Result<()>> {
     let (kind, namespace) = (object.kind(), object.namespace());
     machine.store.forget(kind, namespace, object.name())?;
-    Ok(print::say(format_args!(
-        "{} {:?} deleted from {namespace} namespace\n",
-        kind.singular(),
+    Ok(say(object, false))
+}
+
+/// Says that an object was deleted.
+///
+/// # Errors
+/// When it cannot be said.
+pub(super) fn say(object: &Object, force: bool) -> Result<()> {
+    let kind = object.kind();
+    let from = match kind.is_namespaced() {
+        true => format!(" from {} namespace", object.namespace()),
+        false => String::new(),
+    };
+    print::say(format_args!(
+        "{} {:?} {}deleted{from}\n",
+        kind.qualified(),
         object.name(),
-    )))
+        if force { "force " } else { "" },
+    ))
+}
+
+/// Waits until nothing holds an object that is to go: a claim, until the last pod that
+/// uses it is gone.
+///
+/// # Errors
+/// The store's.
+pub(super) fn wait_until_gone(machine: &Machine, object: &Object) -> Result<()> {
+    let changes = machine.store.changes()?;
+    loop {
+        let now = machine
+            .store
+            .find(object.kind(), object.namespace(), object.name())?;
+        if now.is_none_or(|now| now.metadata().uid != object.metadata().uid) {
+            return Ok(());
+        }
+        changes.wait(None)?;
+    }
 }
 
 fn grace(args: &DeleteArgs) -> Result<Option<u32>> {

@@ -93,10 +93,18 @@ fn cells(one: &PodVolumes, volume: &Told) -> [String; 9] {
         true => "unreachable".to_owned(),
         false => nothing(),
     };
+    let kind = match volume
+        .claim
+        .as_ref()
+        .and_then(|claim| claim.volume.as_ref())
+    {
+        Some(persistent) => printable(&format!("{} (pv/{persistent})", volume.kind)),
+        None => printable(&volume.kind),
+    };
     let size = |part: Option<u64>| part.map_or_else(nothing, human);
     [
         printable(&volume.name),
-        printable(&volume.kind),
+        kind,
         volumes::limit_text(volume, &one.pod).unwrap_or_else(nothing),
         usage.map_or_else(no_size, |usage| human(usage.capacity_bytes)),
         size(usage.map(|usage| usage.used_bytes)),

@@ -99,7 +99,7 @@ fn edit(machine: &Machine, kind: Kind, namespace: &str, name: &str) -> Result<()
             return Ok(());
         }
         match store(machine, kind, namespace, name, &original, &edited) {
-            Ok(true) => return print::say(format_args!("{}/{name} edited\n", kind.singular())),
+            Ok(true) => return print::say(format_args!("{}/{name} edited\n", kind.qualified())),
             Ok(false) => {
                 print::note(format_args!("Edit cancelled, no changes made."));
                 return Ok(());

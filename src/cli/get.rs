@@ -187,7 +187,7 @@ fn named(
         match object {
             Some(object) => found.push(object),
             None if args.ignore_not_found => {}
-            None => answer.missing(kind.plural(), name),
+            None => answer.missing(kind.resource(), name),
         }
     }
     Ok(found)

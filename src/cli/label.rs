@@ -114,7 +114,7 @@ pub fn run(args: &LabelArgs, map: Metadata, machine: &Machine) -> Result<ExitCod
         })?;
         if !changes.is_empty() {
             let word = map.done(changed.changed, set.is_empty());
-            print::say(format_args!("{}/{name} {word}\n", kind.singular()))?;
+            print::say(format_args!("{}/{name} {word}\n", kind.qualified()))?;
         }
         if args.list {
             let metadata = changed.object.metadata();

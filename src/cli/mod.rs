@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod edit;
 pub mod events;
 pub mod exec;
+pub mod explain;
 pub mod get;
 pub mod get_watch;
 pub mod image;
@@ -30,6 +31,7 @@ pub mod patch;
 pub mod pod_row;
 pub mod print;
 pub mod reconcile;
+pub mod release;
 pub mod replace;
 pub mod run;
 pub mod select;
@@ -142,6 +144,10 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Pull, import, list and remove images
     Image(image::ImageArgs),
+    /// Tell of every volume why a claim does or does not get it
+    ExplainBinding(explain::ExplainArgs),
+    /// Make volumes available again whose claims are gone
+    Release(release::ReleaseArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
     Reconcile,
     /// Tell what this machine has and lacks, and what to do about it
@@ -211,6 +217,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             roots.create()?;
             image::run(&args, &roots.images())
         }
+        Verb::ExplainBinding(args) => explain::run(&args, &machine()?),
+        Verb::Release(args) => release::run(&args, &machine()?),
         Verb::Reconcile => reconcile::run(&roots),
         Verb::Doctor => doctor::run(&roots),
         Verb::Completion(args) => completion::run(&args, &mut Cli::command()),
@@ -263,7 +271,7 @@ impl Machine {
 
     fn object(&self, kind: Kind, namespace: &str, name: &str) -> Result<Object> {
         let missing = || StoreError::NotFound {
-            resource: kind.plural(),
+            resource: kind.resource(),
             name: name.to_owned(),
         };
         let object = self.store.find(kind, namespace, name)?;

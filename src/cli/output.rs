@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::print::{self, Format};
 use crate::kube::jsonpath::{self, Template};
+use crate::kube::kind::Kind;
 use crate::kube::quantity::Quantity;
 
 /// What to print of objects.
@@ -158,7 +159,8 @@ fn list_of(objects: &[Value]) -> Value {
 
 /// `pod/web`, as scripts read it.
 fn name_line(object: &Value) -> String {
-    let kind = object["kind"].as_str().unwrap_or("pod").to_lowercase();
+    let kind = object["kind"].as_str().unwrap_or("pod");
+    let kind = Kind::parse(kind).map_or_else(|| kind.to_lowercase(), Kind::qualified);
     format!(
         "{kind}/{}\n",
         object["metadata"]["name"].as_str().unwrap_or_default()

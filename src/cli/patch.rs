@@ -86,7 +86,7 @@ pub fn run(args: &PatchArgs, machine: &Machine) -> Result<ExitCode> {
             }
             None => {
                 let note = if changed.changed { "" } else { " (no change)" };
-                let kind = kind.singular();
+                let kind = kind.qualified();
                 print::say(format_args!("{kind}/{name} patched{note}\n"))?;
             }
         }

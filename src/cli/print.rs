@@ -239,6 +239,7 @@ pub fn error_line(error: &anyhow::Error) -> String {
         Some(StoreError::AlreadyExists { .. }) => "AlreadyExists",
         Some(StoreError::Conflict { .. }) => "Conflict",
         Some(StoreError::BadRequest { .. }) => "BadRequest",
+        Some(StoreError::NotAllowed { .. }) => "Forbidden",
         Some(
             StoreError::Immutable { .. }
             | StoreError::Forbidden { .. }

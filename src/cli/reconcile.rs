@@ -18,6 +18,7 @@ use crate::storage::roots::Roots;
 /// told, and makes the command fail in the end.
 pub fn run(roots: &Roots) -> Result<ExitCode> {
     let machine = Machine::open_as_it_is(roots)?;
+    machine.store.settle_claims()?;
     let report = repair::repair(roots, &machine.store, Scope::All)?;
     for name in &report.started {
         print::say(format_args!("pod/{name} started\n"))?;

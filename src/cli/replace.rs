@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{Machine, change, delete, print};
 use crate::kube::manifest::Object;
+use crate::pod::claims;
 use crate::storage::roots::Roots;
 use crate::storage::store::StoreError;
 
@@ -37,7 +38,7 @@ pub fn run(args: &ReplaceArgs, roots: &Roots) -> Result<ExitCode> {
     let machine = Machine::open(roots)?;
     let mut failed = false;
     for (_, object) in objects {
-        let (kind, name) = (object.kind().singular(), object.name().to_owned());
+        let (kind, name) = (object.kind().qualified(), object.name().to_owned());
         let replaced = match args.force {
             true => make_anew(args, &machine, object),
             false => change::replace(&machine, object).map(drop),
@@ -62,12 +63,13 @@ fn make_anew(args: &ReplaceArgs, machine: &Machine, object: Object) -> Result<()
             Object::Pod(pod) => {
                 delete::remove(machine, pod, u32::try_from(args.grace_period).ok())?;
             }
-            _ => drop(machine.store.forget(kind, namespace, name)?),
+            old => {
+                machine.store.forget(kind, namespace, name)?;
+                claims::follow_up(&machine.roots, &machine.store)?;
+                delete::wait_until_gone(machine, old)?;
+            }
         }
-        let kind = kind.singular();
-        print::say(format_args!(
-            "{kind} {name:?} deleted from {namespace} namespace\n"
-        ))?;
+        delete::say(&old, false)?;
     }
     change::create(machine, object).map(drop)
 }

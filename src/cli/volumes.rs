@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use serde_json::{Map, Value, json};
 
 use super::pod_row::as_of_boot;
 use super::print::{Answer, note};
 use super::{Machine, pod_name};
 use crate::kube::quantity::Quantity;
+use crate::pod::claims;
 use crate::pod::control::{Client, Reply, Request};
 use crate::pod::home::Home;
+use crate::storage::binder::facts;
 use crate::storage::store;
 use crate::volume::empty_dir::{self, Enforcement, PLUGIN};
 use crate::volume::nfs::NfsSource;
@@ -72,10 +74,20 @@ pub(super) struct Told {
     pub(super) limit: Option<u64>,
     /// What makes that a limit.
     pub(super) enforcement: Option<Enforcement>,
+    /// The claim that it is, and the PersistentVolume bound to that.
+    pub(super) claim: Option<Claimed>,
     /// What it takes, when it can be told: in memory only of a pod that runs.
     pub(super) usage: Option<Usage>,
     /// True when it is on a server that does not answer.
     pub(super) unreachable: bool,
+}
+
+/// The claim of a volume.
+pub(super) struct Claimed {
+    /// Its name.
+    pub(super) claim: String,
+    /// Its volume; none while it is not bound.
+    pub(super) volume: Option<String>,
 }
 
 /// The pods that a command line asks for. Those that are not there are told in
@@ -122,7 +134,12 @@ pub(super) fn gather(
             .iter()
             .flat_map(|spec| spec.volumes.iter().flatten());
         let volumes = volumes
-            .map(|volume| told(&home, volume, &mounted))
+            .map(|volume| {
+                let mut told = told(&home, volume, &mounted);
+                // What cannot be read is not told.
+                let _ = claim_of(machine, &pod, volume, &mut told);
+                told
+            })
             .collect();
         PodVolumes { volumes, pod }
     });
@@ -183,6 +200,7 @@ fn told(home: &Home, volume: &Volume, mounted: &BTreeMap<String, Report>) -> Tol
         source,
         limit: None,
         enforcement: None,
+        claim: None,
         usage: match reported {
             Some(Report::Usage(usage)) => Some(*usage),
             _ => None,
@@ -230,6 +248,41 @@ fn told(home: &Home, volume: &Volume, mounted: &BTreeMap<String, Report>) -> Tol
     told
 }
 
+/// Tells of a claim's volume what is behind the claim: `claim -> volume -> path`.
+fn claim_of(machine: &Machine, pod: &Pod, volume: &Volume, told: &mut Told) -> Result<()> {
+    let own = pod.metadata.name.as_deref().unwrap_or_default();
+    let claim = match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(source), _) => source.claim_name.clone(),
+        (None, Some(_)) => format!("{own}-{}", volume.name),
+        (None, None) => return Ok(()),
+    };
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let found: Option<PersistentVolumeClaim> = machine.store.object(namespace, &claim)?;
+    let name = found.as_ref().and_then(facts::volume_of_claim);
+    let mut chain = vec![claim.clone()];
+    if let Some(name) = name {
+        chain.push(name.to_owned());
+        let volume: Option<PersistentVolume> = machine.store.object("", name)?;
+        if let Some(volume) = &volume
+            && let Ok((behind, options)) = claims::source(volume, &told.name, false)
+        {
+            let (kind, place) = source(&behind);
+            told.kind = if options.is_local {
+                "local".to_owned()
+            } else {
+                kind
+            };
+            chain.push(place);
+        }
+    }
+    told.source = chain.join(" -> ");
+    told.claim = Some(Claimed {
+        claim,
+        volume: name.map(str::to_owned),
+    });
+    Ok(())
+}
+
 fn on_disk(home: &Home, volume: &Volume) -> PathBuf {
     home.volumes().join(PLUGIN).join(&volume.name)
 }
@@ -259,6 +312,10 @@ impl Told {
         put("volume", json!(self.name));
         put("type", json!(self.kind));
         put("source", json!(self.source));
+        if let Some(claimed) = &self.claim {
+            put("claim", json!(claimed.claim));
+            put("persistentVolume", json!(claimed.volume));
+        }
         if let Some(limit) = self.limit {
             put("limitBytes", json!(limit));
         }

@@ -256,7 +256,7 @@ impl Waiting<'_> {
                 return Err(StoreError::NotFound { resource, name }.into());
             }
             if self.goal.is_met(object.as_ref())? {
-                let kind = kind.singular();
+                let kind = kind.qualified();
                 return print::say(format_args!("{kind}/{name} condition met\n"));
             }
             if !self.changes.wait(Some(self.deadline))? {

@@ -61,6 +61,16 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
+/// A volume of a pod that cannot be mounted for want of what its claim stands for.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
+pub struct Unresolved {
+    /// Its name in the pod.
+    volume: String,
+    /// What is wrong with the claim.
+    why: Box<ClaimError>,
+}
+
 /// A pod as its launcher needs it: volumes of claims replaced by what they stand for.
 pub struct Resolved {
     /// The pod.
@@ -74,8 +84,8 @@ pub struct Resolved {
 /// that the pod may only read is mounted so in all of its containers.
 ///
 /// # Errors
-/// The name of the volume in the pod, and what is wrong with its claim.
-pub fn resolve(mut pod: Pod, store: &Store) -> Result<Resolved, (String, ClaimError)> {
+/// The first volume that cannot be mounted, and why.
+pub fn resolve(mut pod: Pod, store: &Store) -> Result<Resolved, Unresolved> {
     let mut persistent = BTreeMap::new();
     let space = pod.metadata.namespace.clone().unwrap_or_default();
     let own = pod.metadata.name.clone().unwrap_or_default();
@@ -90,7 +100,10 @@ pub fn resolve(mut pod: Pod, store: &Store) -> Result<Resolved, (String, ClaimEr
         };
         let resolved = volume_of(store, &space, &claim)
             .and_then(|found| source(&found, &volume.name, read_only));
-        let (source, options) = resolved.map_err(|error| (volume.name.clone(), error))?;
+        let (source, options) = resolved.map_err(|why| Unresolved {
+            volume: volume.name.clone(),
+            why: Box::new(why),
+        })?;
         *volume = source;
         if read_only {
             let init = spec.init_containers.iter_mut().flatten();

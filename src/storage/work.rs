@@ -319,3 +319,7 @@ fn work(row: &Row<'_>) -> rusqlite::Result<Work> {
         due: Timestamp::from_microsecond(row.get(3)?).map_err(|error| wrong(3, error.into()))?,
     })
 }
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;

@@ -120,7 +120,7 @@ fn answer(
         for name in &selection.names {
             let named = named(store, kind, &args.namespace, name, boot_id)?;
             if named.is_empty() {
-                answer.missing(kind.plural(), name);
+                answer.missing(kind.resource(), name);
             }
             found.extend(named);
         }

@@ -84,15 +84,6 @@ fn source(page: &mut Page, volume: &Volume, limits: &Limits) {
                 ),
             ],
         );
-    } else if let Some(source) = &volume.persistent_volume_claim {
-        block(
-            page,
-            "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
-            &[
-                ("ClaimName", &source.claim_name),
-                ("ReadOnly", yes(source.read_only)),
-            ],
-        );
     } else if let Some(source) = &volume.ephemeral {
         let template = source.volume_claim_template.clone().unwrap_or_default();
         let class = template.spec.storage_class_name.unwrap_or_default();

@@ -20,10 +20,14 @@ impl Keeper {
         }
         let resolved = match claims::resolve(self.pod.clone(), &self.store) {
             Ok(resolved) => resolved,
-            Err((volume, error)) => {
+            Err(unresolved) => {
                 self.sandbox.failed();
-                let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}");
-                self.happened(EventType::Warning, "", "FailedMount", message);
+                self.happened(
+                    EventType::Warning,
+                    "",
+                    "FailedMount",
+                    unresolved.to_string(),
+                );
                 return false;
             }
         };

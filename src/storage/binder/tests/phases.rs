@@ -309,7 +309,7 @@ fn volumes_are_made_when_a_class_says_who_makes_them() {
         (Action::Provision, facts::uid(world.claim(claim)).to_owned())
     };
     let now = provision(&world, "now");
-    assert_eq!(work(&mut world), [now.clone()]);
+    assert_eq!(work(&mut world), std::slice::from_ref(&now));
     assert_eq!(world.settled("odd")[0].0, "ExternalProvisioning");
     assert_eq!(
         world.settled("none")[0],
