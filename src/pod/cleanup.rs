@@ -20,11 +20,18 @@ use crate::storage::store::Store;
 use crate::sys::cgroup::Cgroups;
 use crate::sys::mount;
 use crate::volume::empty_dir::{self, project};
+use crate::volume::nfs::abandon;
 use crate::volume::remove;
 use crate::volume::trash::{Sweep, Trash};
 
 /// How long killed processes may take to be gone.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// How long until it is looked for what they wait for.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How long requests to servers that do not answer are failed.
+const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Ends what runs of a pod: processes, control groups and the run directory. Its
 /// mounts end with its last process. Volumes, logs and what is recorded stay.
@@ -38,15 +45,29 @@ pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
         cgroups
             .leave(&group)
             .context("cannot leave the pod's control group")?;
-        cgroups
-            .kill(&group, None, deadline)
-            .context("cannot end the pod's processes")?;
+        if !kill(cgroups, &group, Instant::now() + SOON)? {
+            // They were killed and do not end: what they wait for is ended.
+            abandon::waited_for_by(&cgroups.processes(&group)?, GIVE_UP)
+                .context("cannot give up the servers that the pod's processes wait for")?;
+            cgroups
+                .kill(&group, None, deadline)
+                .context("cannot end the pod's processes")?;
+        }
         cgroups
             .remove(&group, deadline)
             .context("cannot remove the pod's control groups")?;
         cgroups.remove_if_empty(&home::cgroup_parent(&home.roots));
     }
     delete(&home.roots.run.join("pods"), &home.uid).context("cannot remove the run directory")
+}
+
+/// Kills all processes of a group. Returns whether they are gone at `deadline`.
+fn kill(cgroups: &Cgroups, group: &str, deadline: Instant) -> Result<bool> {
+    match cgroups.kill(group, None, deadline) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+        Err(error) => Err(error).context("cannot end the pod's processes"),
+    }
 }
 
 /// Removes all of a pod: what [`release`] ends, its logs, its directory (which

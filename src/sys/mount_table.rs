@@ -33,11 +33,15 @@ pub fn entry_of(file: BorrowedFd) -> io::Result<Option<Entry>> {
     Ok(line.map(parse))
 }
 
+/// A path as the table has it, in which `\040` stands for a space.
+#[must_use]
+pub fn path(field: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(field)))
+}
+
 fn parse(line: &[u8]) -> Entry {
     let mut fields = line.split(|byte| *byte == b' ').skip(4);
-    let point = PathBuf::from(OsString::from_vec(unescape(
-        fields.next().unwrap_or_default(),
-    )));
+    let point = path(fields.next().unwrap_or_default());
     let tags: Vec<&[u8]> = fields.skip(1).take_while(|field| *field != b"-").collect();
     let has = |tag: &[u8]| tags.iter().any(|field| field.starts_with(tag));
     Entry {

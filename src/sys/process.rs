@@ -75,6 +75,15 @@ pub fn hold_namespace() -> ! {
     }
 }
 
+/// Has the kernel end the calling process after `limit` (alarm(2)), unless it handles
+/// SIGALRM; also out of a wait for a server, which only a deadly signal ends. Copies
+/// of the process do not inherit it.
+pub fn end_after(limit: Duration) {
+    let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1);
+    // SAFETY: alarm(2) touches no memory.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Closes every descriptor of the calling process but the first three and
 /// `kept`, for a copy that shall hold on to nothing of its original. Whatever
 /// else owned one of them in this process must not be used afterwards.

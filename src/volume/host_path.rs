@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
 use super::{Place, Volume, VolumeError};
@@ -33,6 +33,19 @@ enum Create {
     Nothing,
     Directory,
     File,
+}
+
+/// Whether to look at the path may take for ever, because it leads to another file
+/// system than the root's: that could be one on a server. This itself never waits.
+#[must_use]
+pub fn may_wait(source: &HostPathVolumeSource) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let path = source.path.as_str();
+    match openat2(CWD, path, flags, Mode::empty(), resolve) {
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => false,
+        Err(_) => true,
+    }
 }
 
 impl<'a> HostPath<'a> {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
 pub mod http;
+pub mod nfs_server;
 pub mod processes;
 pub mod registry;
 

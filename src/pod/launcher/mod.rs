@@ -36,11 +36,14 @@ use crate::sys::process::{self, Kind};
 use crate::sys::{memory, network, socket};
 use crate::volume::nfs::NfsSource;
 use crate::volume::written::Written;
-use crate::volume::{self, Place};
+use crate::volume::{self, Place, host_path};
 
 /// How long keeper and launcher wait for something to do before they give back
 /// what memory they do not need for waiting.
 pub(super) const QUIET: Duration = Duration::from_millis(250);
+
+/// How long a worker may live: a little longer than the keeper waits for its answer.
+const WORK_LIMIT: Duration = Duration::from_secs(65);
 
 /// Forks the launcher of a pod and returns its process and the socket on which
 /// it takes orders. The caller must have one thread.
@@ -132,12 +135,9 @@ impl Launcher {
                 let usage = || server_volume::usage(sandbox).map(Answer::Usage);
                 delegate(&reply, || (told(usage()), Vec::new()))
             }),
-            Order::GiveServersUp => self.sandbox().and_then(|sandbox| {
-                let give_up = || server_volume::give_up(&self.home, sandbox, &self.servers);
-                delegate(&reply, || {
-                    (told(give_up().map(Answer::GivenUp)), Vec::new())
-                })
-            }),
+            Order::GiveServersUp => self
+                .sandbox()
+                .and_then(|sandbox| self.give_servers_up(&reply, sandbox)),
             Order::Exec(order) => self
                 .sandbox()
                 .and_then(|_| work(&reply, || exec::start(&self.home, &order, descriptors))),
@@ -196,18 +196,44 @@ impl Launcher {
             persistent: sandbox.persistent.get(name),
         };
         let sharing = Sharing::of(spec, name);
-        let tree = sandbox.host.set_up(volume, sharing, || {
-            Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
-        })?;
-        sharing
-            .apply(volume, tree.as_fd())
-            .with_context(|| format!("cannot set what volume {name:?} shares"))?;
+        let set_up = || -> Result<OwnedFd> {
+            let tree = sandbox.host.set_up(volume, sharing, || {
+                Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
+            })?;
+            sharing
+                .apply(volume, tree.as_fd())
+                .with_context(|| format!("cannot set what volume {name:?} shares"))?;
+            Ok(tree)
+        };
+        if volume.host_path.as_ref().is_some_and(host_path::may_wait) {
+            let attach = || sandbox.attach_anew(name, set_up()?);
+            let answer = || server_volume::set_host_path_up(volume, attach);
+            return delegate(reply, || (answer(), Vec::new())).map(|()| None);
+        }
+        let tree = set_up()?;
         let root = Written::of(volume)
             .map(|_| beneath(tree.as_fd(), "."))
             .transpose()
             .with_context(|| format!("cannot open the root of volume {name:?}"))?;
         sandbox.attach_volume(name, tree)?;
         Ok(root)
+    }
+
+    /// Lets a worker tell which servers do not answer, and then end what waits for
+    /// them: whoever gave the order hears of the end from those who waited.
+    fn give_servers_up(&self, reply: &OwnedFd, sandbox: &Sandbox) -> Result<(), Refusal> {
+        let worker = || {
+            let away = match server_volume::away(sandbox, &self.servers) {
+                Ok(away) => away,
+                Err(error) => return i32::from(answer(reply, &told(Err(error)), &[]).is_err()),
+            };
+            let named = away.iter();
+            let named = named.map(|(name, source)| format!("{name:?} ({})", source.export()));
+            let said = answer(reply, &Answer::GivenUp(named.collect()), &[]);
+            i32::from(said.is_err() || server_volume::give_up(&self.home, &away).is_err())
+        };
+        process::spawn(Kind::Sibling, worker).context("cannot fork a worker")?;
+        Err(Refusal::Delegated)
     }
 
     fn prepare(&mut self, order: &super::protocol::ContainerOrder) -> Result<OwnedFd, Refusal> {
@@ -258,6 +284,7 @@ fn work(reply: &OwnedFd, job: impl FnOnce() -> Result<Started, Failure>) -> Resu
 /// Lets a worker answer in the launcher's place.
 fn delegate(reply: &OwnedFd, job: impl FnOnce() -> (Answer, Vec<OwnedFd>)) -> Result<(), Refusal> {
     let worker = || {
+        process::end_after(WORK_LIMIT);
         let (said, descriptors) = job();
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         i32::from(answer(reply, &said, &descriptors).is_err())

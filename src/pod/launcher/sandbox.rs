@@ -216,11 +216,13 @@ impl Sandbox {
         names.any(|entry| entry.file_name().to_bytes() == name.as_bytes())
     }
 
-    /// Takes away what is mounted as the volume `name`, if anything is.
-    pub(super) fn clear_volume(&self, name: &str) -> Result<()> {
+    /// Attaches `tree` as the volume `name`, in the place of what an attempt that was
+    /// killed may have left there.
+    pub(super) fn attach_anew(&self, name: &str, tree: OwnedFd) -> Result<()> {
         let volumes = beneath(self.mounts.as_fd(), "volumes")?;
         clear(volumes.as_fd(), name)
-            .with_context(|| format!("cannot take away what was mounted as volume {name:?}"))
+            .with_context(|| format!("cannot take away what was mounted as volume {name:?}"))?;
+        self.attach_volume(name, tree)
     }
 
     /// What the file system of the volume `name` tells; `None` when it is not

@@ -61,34 +61,48 @@ impl HostNetwork {
     }
 }
 
-/// Mounts what `source` names as the volume `name`, in the place of what an attempt
-/// that was killed may have left there. For a worker.
+/// Mounts what `source` names as the volume `name`. For a worker.
 pub(super) fn mount(
     sandbox: &Sandbox,
     volume: &Volume,
     source: &NfsSource,
     sharing: Sharing,
 ) -> Answer {
+    let late = format!(
+        "mount failed: mount.nfs: Connection timed out for {}: the server has not answered within {} s",
+        source.export(),
+        MOUNT_LIMIT.as_secs()
+    );
+    in_time(|| mount_here(sandbox, volume, source, sharing), &late)
+}
+
+/// Sets the hostPath `volume` up with `set_up`, which attaches it. For a worker.
+pub(super) fn set_host_path_up(volume: &Volume, set_up: impl FnOnce() -> Result<()>) -> Answer {
+    let path = volume.host_path.as_ref().map(|source| &source.path);
+    let late = format!(
+        "{:?} does not answer: after {} s the file system that it is on had not opened it",
+        path.map_or("", String::as_str),
+        MOUNT_LIMIT.as_secs()
+    );
+    in_time(|| set_up().map(|()| None), &late)
+}
+
+/// Has a copy of the worker do `job`, which returns a warning. `late` is what is
+/// said when its time is over.
+fn in_time(job: impl FnOnce() -> Result<Option<String>>, late: &str) -> Answer {
     let deadline = Instant::now() + MOUNT_LIMIT;
     let job = || {
-        let mounted = mount_here(sandbox, volume, source, sharing);
-        let answer = match mounted {
+        let answer = match job() {
             Ok(warning) => Answer::Mounted { warning },
             Err(error) => failed(&error),
         };
         serde_json::to_vec(&answer).unwrap_or_default()
     };
-    let late = || {
-        anyhow!(
-            "mount failed: mount.nfs: Connection timed out for {}: the server has not answered within {} s",
-            source.export(),
-            MOUNT_LIMIT.as_secs()
-        )
-    };
     let done = Aside::begin(job).and_then(|job| job.result_until(deadline));
-    match done {
-        Ok(Some(answer)) => serde_json::from_slice(&answer).unwrap_or_else(|_| failed(&late())),
-        Ok(None) => failed(&late()),
+    match done.map(|bytes| bytes.map(|bytes| serde_json::from_slice(&bytes))) {
+        Ok(Some(Ok(answer))) => answer,
+        Ok(None) => failed(&anyhow!(late.to_owned())),
+        Ok(Some(Err(error))) => failed(&error.into()),
         Err(error) => failed(&anyhow::Error::from(error).context("cannot have a volume mounted")),
     }
 }
@@ -115,8 +129,7 @@ fn mount_here(
         true => None,
         false => nfs::what_root_may(tree.as_fd(), source),
     };
-    sandbox.clear_volume(&volume.name)?;
-    sandbox.attach_volume(&volume.name, tree)?;
+    sandbox.attach_anew(&volume.name, tree)?;
     Ok(warning)
 }
 
@@ -164,13 +177,12 @@ fn is_machines_own(volume: &Volume) -> bool {
         && volume.ephemeral.is_none()
 }
 
-/// Fails what waits for those of `servers`, by the volumes' names, that do not
-/// answer. For a worker.
-pub(super) fn give_up(
-    home: &Home,
+/// The volumes of `servers`, by their names, whose servers do not answer. For a
+/// worker.
+pub(super) fn away(
     sandbox: &Sandbox,
     servers: &BTreeMap<String, NfsSource>,
-) -> Result<Vec<String>> {
+) -> Result<BTreeMap<String, NfsSource>> {
     let deadline = Instant::now() + abandon::PATIENCE;
     let mut asked = Vec::new();
     for (name, source) in servers {
@@ -181,17 +193,21 @@ pub(super) fn give_up(
         })?;
         asked.push((name, source, job));
     }
-    let mut points: Vec<PathBuf> = Vec::new();
-    let mut given_up = Vec::new();
+    let mut away = BTreeMap::new();
     for (name, source, job) in asked {
         if job.result_until(deadline)?.is_none_or(|there| there == [0]) {
-            points.push(home.mounts().join("volumes").join(name));
-            given_up.push(format!("{name:?} ({})", source.export()));
+            away.insert(name.clone(), source.clone());
         }
     }
-    if points.is_empty() {
-        return Ok(Vec::new());
+    Ok(away)
+}
+
+/// Fails what waits for the servers of `volumes`. For a worker.
+pub(super) fn give_up(home: &Home, volumes: &BTreeMap<String, NfsSource>) -> Result<()> {
+    if volumes.is_empty() {
+        return Ok(());
     }
-    abandon::fail_requests(&points, GIVE_UP).context("cannot give the servers up")?;
-    Ok(given_up)
+    let place = home.mounts().join("volumes");
+    let points: Vec<PathBuf> = volumes.keys().map(|name| place.join(name)).collect();
+    abandon::fail_requests(&points, GIVE_UP).context("cannot give the servers up")
 }
