@@ -247,6 +247,7 @@ impl Machine {
         if crate::pod::cleanup::has_trash(roots)? {
             repair::start_sweeper(roots)?;
         }
+        repair::start_worker_if_due(roots, &machine.store)?;
         Ok(machine)
     }
 
