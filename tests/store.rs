@@ -346,7 +346,7 @@ fn a_database_of_a_newer_orlop_is_left_alone() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "the database {:?} has version 99, and this orlop knows versions up to 2: use the newer orlop that wrote it",
+            "the database {:?} has version 99, and this orlop knows versions up to 3: use the newer orlop that wrote it",
             roots.database()
         )
     );

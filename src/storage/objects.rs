@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::pods::whole_seconds;
 use super::store::{Change, Store, StoreError};
 use crate::kube::field::FieldError;
+use crate::kube::kind::Kind;
 use crate::kube::validate;
 
 const ROW: &str = "SELECT uid, name, resource_version, object FROM objects WHERE kind = ?1";
@@ -97,7 +98,7 @@ impl Store {
                 Some(expected) != current.metadata().resource_version.as_ref()
             }) {
                 return Err(StoreError::Conflict {
-                    resource: T::URL_PATH_SEGMENT,
+                    resource: resource::<T>(),
                     name,
                 });
             }
@@ -175,7 +176,7 @@ impl Change<'_> {
             .is_some()
         {
             return Err(StoreError::AlreadyExists {
-                resource: T::URL_PATH_SEGMENT,
+                resource: resource::<T>(),
                 name,
             });
         }
@@ -394,9 +395,14 @@ pub(super) fn json<T: Kept>(object: &T) -> Result<String, StoreError> {
     })
 }
 
+/// How errors name the kind: `storageclasses.storage.k8s.io`.
+fn resource<T: Kept>() -> &'static str {
+    Kind::parse(T::KIND).map_or(T::URL_PATH_SEGMENT, Kind::resource)
+}
+
 fn not_found<T: Kept>(name: &str) -> StoreError {
     StoreError::NotFound {
-        resource: T::URL_PATH_SEGMENT,
+        resource: resource::<T>(),
         name: name.to_owned(),
     }
 }

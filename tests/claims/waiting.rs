@@ -55,7 +55,7 @@ fn a_pod_waits_for_its_claim_and_starts_by_itself_when_that_is_bound() {
         "kept\n"
     );
     let page = machine.orlop(describe).ok();
-    assert!(page.contains("ClaimName:  content"), "{page}");
+    assert!(page.contains("ClaimName:   content"), "{page}");
 
     // A manifest that is applied again changes nothing, where the pod runs included.
     let again = apply(&machine, &[pod("web", of_claim("content"))]);

@@ -120,15 +120,4 @@ fn sources_that_need_an_api_server_are_refused_with_the_reason() {
             "{said}"
         );
     }
-    let spec = json!({
-        "containers": [{"name": "c", "image": "busybox"}],
-        "volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}],
-    });
-    let said = machine
-        .orlop_with(["apply", "-f", "-"], &pod(&spec))
-        .refused();
-    assert!(
-        said.contains("spec.volumes[0].ephemeral (it needs PersistentVolumeClaims)"),
-        "{said}"
-    );
 }

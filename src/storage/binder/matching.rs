@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::facts::{
     capacity, capacity_text, claim_name, claim_ref, class_of_claim, class_of_volume, is_deleting,
-    name, refers_to, requested, requested_text, volume_phase,
+    name, namespace, refers_to, requested, requested_text, volume_phase,
 };
 use crate::kube::selector::LabelSelector;
 
@@ -28,6 +28,8 @@ pub(super) struct Wish<'c> {
 pub(super) enum Obstacle {
     Deleting,
     Claimed(String),
+    Released { phase: String, by: String },
+    Former(String),
     Phase(String),
     Class { has: String, wanted: String },
     Size { has: String, wanted: String },
@@ -45,6 +47,13 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Deleting => f.write_str("it is being deleted"),
             Self::Claimed(by) => write!(f, "it is claimed by {by}"),
+            Self::Released { phase, by } => {
+                write!(f, "it is {phase}, {by} had it")
+            }
+            Self::Former(phase) => write!(
+                f,
+                "it is {phase}, an earlier claim of this name had it (`orlop release` makes it Available)"
+            ),
             Self::Phase(phase) => write!(f, "it is {phase}, not Available"),
             Self::Class { has, wanted } => write!(
                 f,
@@ -132,7 +141,16 @@ impl<'c> Wish<'c> {
 
     fn claimed(&self, volume: &PersistentVolume) -> Option<Obstacle> {
         let is_others = claim_ref(volume).is_some() && !self.is_named_by(volume);
-        is_others.then(|| Obstacle::Claimed(claim_name(volume)))
+        if !is_others {
+            return None;
+        }
+        let by = claim_name(volume);
+        let phase = volume_phase(volume).to_owned();
+        Some(match phase.as_str() {
+            "Released" | "Failed" if by == full_name(self.claim) => Obstacle::Former(phase),
+            "Released" | "Failed" => Obstacle::Released { phase, by },
+            _ => Obstacle::Claimed(by),
+        })
     }
 
     fn phase(&self, volume: &PersistentVolume) -> Option<Obstacle> {
@@ -226,6 +244,11 @@ fn modes(volume: &PersistentVolume) -> &[String] {
         .as_ref()
         .and_then(|it| it.access_modes.as_deref());
     modes.unwrap_or_default()
+}
+
+/// `namespace/name` of a claim.
+fn full_name(claim: &PersistentVolumeClaim) -> String {
+    format!("{}/{}", namespace(claim), name(claim))
 }
 
 /// Access modes as tables show them: `RWO,RWX`.

@@ -48,7 +48,9 @@ fn retain_keeps_the_volume_until_its_reference_is_taken_away() {
     let said = world.settled("x");
     assert_eq!(world.pairs(), [""; 0]);
     assert!(
-        said[1].1.contains("v: it is claimed by default/x"),
+        said[1]
+            .1
+            .contains("v: it is Released, an earlier claim of this name had it"),
         "{said:?}"
     );
     // Without the uid the volume is kept for a claim of that name.
