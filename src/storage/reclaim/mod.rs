@@ -186,6 +186,27 @@ fn open_file(cause: &Cause) -> Option<PathBuf> {
     (busy && path.file_name().is_some_and(is_kept)).then(|| path.clone())
 }
 
+/// Whether there is anything that can delete what a volume stands for.
+///
+/// # Errors
+/// Why there is not, in kubelet's words.
+pub fn may_delete(volume: &PersistentVolume) -> Result<(), ReclaimError> {
+    if let Some(maker) = annotation(volume, PROVISIONED_BY) {
+        return match provisioner::of(maker) {
+            Some(_) => Ok(()),
+            None => Err(ReclaimError::External(maker.to_owned())),
+        };
+    }
+    let source = volume_spec(volume).host_path;
+    let source = source.ok_or_else(|| ReclaimError::NoDeleter(name(volume).to_owned()))?;
+    let path = Path::new(&source.path);
+    let is_temporary = path.starts_with("/tmp") && path.file_name().is_some();
+    match is_temporary && path != Path::new("/tmp") && !directory::climbs(path) {
+        true => Ok(()),
+        false => Err(ReclaimError::NotTemporary(source.path)),
+    }
+}
+
 /// Deletes what a volume stands for.
 ///
 /// # Errors
@@ -195,17 +216,12 @@ pub fn delete(
     roots: &Roots,
     options: Options<'_>,
 ) -> Result<Removed, ReclaimError> {
-    if let Some(maker) = annotation(volume, PROVISIONED_BY) {
-        return match provisioner::of(maker) {
-            Some(provisioner) => provisioner.remove(volume, roots, options),
-            None => Err(ReclaimError::External(maker.to_owned())),
-        };
+    may_delete(volume)?;
+    if let Some(maker) = annotation(volume, PROVISIONED_BY).and_then(provisioner::of) {
+        return maker.remove(volume, roots, options);
     }
-    let spec = volume_spec(volume);
-    let Some(source) = spec.host_path else {
-        return Err(ReclaimError::NoDeleter(name(volume).to_owned()));
-    };
-    delete_host_path(&source.path, roots, options)
+    let path = directory::path_of(volume).unwrap_or_default();
+    delete_host_path(&path, roots, options)
 }
 
 /// Deletes a path of the host, if it really is below `/tmp`.
@@ -216,9 +232,6 @@ fn delete_host_path(
 ) -> Result<Removed, ReclaimError> {
     let refused = || ReclaimError::NotTemporary(path.to_owned());
     let full = Path::new(path);
-    if !path.starts_with("/tmp/") || directory::climbs(full) {
-        return Err(refused());
-    }
     let (Some(above), Some(last)) = (full.parent(), full.file_name()) else {
         return Err(refused());
     };
