@@ -159,7 +159,10 @@ fn reclaim(machine: &Machine, volume: &PersistentVolume) -> Result<String> {
             return Ok("deleted".to_owned());
         };
         match pending(machine, volume)? {
-            None if volume_phase(&now) == "Available" => return Ok("recycled".to_owned()),
+            // The next claim may have it already.
+            None if matches!(volume_phase(&now), "Available" | "Bound") => {
+                return Ok("recycled".to_owned());
+            }
             None => bail!(
                 "persistentvolume {wanted:?} is {} now: its policy or its claim has changed meanwhile",
                 volume_phase(&now)

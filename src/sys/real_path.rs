@@ -19,7 +19,7 @@ use super::dir::by_number;
 /// `ELOOP` when a component of the path is a symbolic link, `ENOTDIR` when it is no
 /// directory, and others of openat2(2).
 pub fn open_directory(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(CWD, path, flags, Mode::empty(), resolve) {

@@ -2,6 +2,7 @@
 //! after it is on record. So nothing that was made is ever forgotten.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::PersistentVolume;
@@ -43,7 +44,10 @@ impl Plans {
     /// # Errors
     /// What mkdir(2) or write(2) say.
     pub(super) fn note(&self, volume: &PersistentVolume) -> io::Result<()> {
-        std::fs::create_dir_all(&self.0)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)?;
         std::fs::write(self.file(volume), serde_json::to_vec(volume)?)
     }
 
