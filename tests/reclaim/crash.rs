@@ -60,8 +60,11 @@ impl State {
             let phase = volume_phase(volume);
             let is_bound = bound.contains_key(name(volume));
             assert_eq!(phase == "Bound", is_bound, "{volume:?}");
+            let message = volume.status.as_ref().and_then(|it| it.message.as_deref());
+            let was_killed = message.is_some_and(|why| why.ends_with("that did it was killed"));
             assert!(
-                matches!(phase, "Available" | "Bound" | "Released"),
+                matches!(phase, "Available" | "Bound" | "Released")
+                    || (phase == "Failed" && was_killed),
                 "{volume:?}"
             );
             assert_eq!(phase == "Available", claim_ref_uid(volume).is_none());

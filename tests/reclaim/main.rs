@@ -10,4 +10,5 @@ mod support;
 mod crash;
 mod delete;
 mod local_path;
+mod nfs;
 mod recycle;
