@@ -8,7 +8,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{Dir, FileType};
@@ -53,7 +53,7 @@ pub fn count(directory: BorrowedFd) -> io::Result<Count> {
     let mount = dir::status(directory)?.mount;
     let top = dir::open(directory, c".")?;
     let mut walk = Walk::default();
-    walk.look(Rc::new(top), &PathBuf::new(), mount)?;
+    walk.look(Rc::new(top), Path::new(""), mount)?;
     while let Some(task) = walk.tasks.pop() {
         match dir::open(&*task.parent, &task.name) {
             Ok(opened) => walk.look(Rc::new(opened), &task.path, mount)?,
@@ -65,7 +65,7 @@ pub fn count(directory: BorrowedFd) -> io::Result<Count> {
 }
 
 impl Walk {
-    fn look(&mut self, directory: Rc<OwnedFd>, path: &PathBuf, mount: u64) -> io::Result<()> {
+    fn look(&mut self, directory: Rc<OwnedFd>, path: &Path, mount: u64) -> io::Result<()> {
         for entry in Dir::read_from(&directory)? {
             let name = entry?.file_name().to_owned();
             if matches!(name.to_bytes(), b"." | b"..") {

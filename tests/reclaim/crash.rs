@@ -217,7 +217,7 @@ fn a_kill_at_any_moment_leaves_legal_states_and_loses_no_retained_byte() {
     come_to_rest(&machine);
     let state = State::of(&machine);
     state.assert_legal();
-    let left: Vec<&str> = state.volumes.iter().map(|volume| name(volume)).collect();
+    let left: Vec<&str> = state.volumes.iter().map(name).collect();
     assert_eq!(left, ["emptied", "kept"]);
     assert_eq!(entries(&emptied), [""; 0]);
     assert_retained(&kept);

@@ -96,8 +96,8 @@ fn a_directory_is_made_for_the_first_pod_of_a_claim_and_goes_with_the_claim() {
     let by = &stored["metadata"]["annotations"]["pv.kubernetes.io/provisioned-by"];
     assert_eq!(by, "local-path.orlop.dev");
     let page = machine.orlop(["describe", "pvc", "local-path-pvc"]).ok();
-    let made = format!("ProvisioningSucceeded");
-    assert!(page.contains(&made) && page.contains(&volume), "{page}");
+    let made = format!("Successfully provisioned volume {volume}");
+    assert!(page.contains(&made), "{page}");
 
     machine.sh(
         "volume-test",
@@ -264,7 +264,7 @@ fn no_identifier_of_a_claim_or_class_leads_anywhere_else() {
     assert_eq!(made, base.join("default/kept"));
     fs::remove_dir_all(base.join("default")).expect("remove");
     symlink(
-        &machine.directory.path().join("victim"),
+        machine.directory.path().join("victim"),
         base.join("default"),
     )
     .expect("symlink");
@@ -306,6 +306,28 @@ fn a_claim_waits_until_the_directory_of_the_same_name_is_gone() {
     machine.orlop(["delete", "pod", "p"]).ok();
     machine.orlop(["delete", "pvc", "c"]).ok();
     no_volume_is_left(&machine);
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn a_volume_that_is_to_be_removed_is_so_after_its_data_and_with_retain_without() {
+    let machine = Machine::bare();
+    let made = class("made", "local-path.orlop.dev", json!({}));
+    for (policy, is_left) in [("Delete", false), ("Retain", true)] {
+        apply(&machine, &[made.clone(), claim("c", "made")]);
+        let directory = is_bound(&machine, "c");
+        fs::write(directory.join("data"), "data").expect("write");
+        let volume = object(&machine, "pvc", "c")["spec"]["volumeName"].clone();
+        let volume = volume.as_str().expect("a volume");
+        machine.orlop(["delete", "pv", volume, "--wait=false"]).ok();
+        let row = cells(&machine, "pv", volume);
+        assert!(row.contains(&"Terminating".to_owned()), "{row:?}");
+        let patch = json!({"spec": {"persistentVolumeReclaimPolicy": policy}}).to_string();
+        machine.orlop(["patch", "pv", volume, "-p", &patch]).ok();
+        machine.orlop(["delete", "pvc", "c"]).ok();
+        no_volume_is_left(&machine);
+        assert_eq!(directory.join("data").exists(), is_left, "{policy}");
+    }
     machine.assert_nothing_is_left();
 }
 

@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::component::{Component, component, components};
 use super::{ProvisionError, Wish};
 use crate::storage::binder::facts::{
-    PROVISIONED_BY, annotate, annotation, name, namespace, reference_to, requested_text, uid,
+    PROVISIONED, PROVISIONED_BY, annotate, annotation, name, namespace, reference_to,
+    requested_text, uid,
 };
 
 /// Annotation with that part of the volume's path which was made for it.
@@ -75,6 +76,7 @@ pub(super) fn volume(wish: &Wish<'_>, directory: &str) -> PersistentVolume {
     let mut volume = PersistentVolume {
         metadata: ObjectMeta {
             name: Some(format!("pvc-{}", uid(wish.claim))),
+            finalizers: (policy == "Delete").then(|| vec![PROVISIONED.to_owned()]),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeSpec {

@@ -198,26 +198,20 @@ impl Nfs {
         &self,
         parameters: &BTreeMap<String, String>,
     ) -> Result<&'static str, ProvisionError> {
-        match parameters.get("ondelete").map(|what| what.to_lowercase()) {
-            Some(what) => match &*what {
-                "delete" => return Ok("delete"),
-                "retain" => return Ok("retain"),
-                "archive" => return Ok("archive"),
-                "" => {}
-                _ => {
-                    let why = format!("{what:?} is not one of delete, retain, archive");
-                    return Err(ProvisionError::parameter("onDelete", why));
-                }
-            },
-            None => {}
-        }
-        match parameters.get("archiveondelete").map(String::as_str) {
-            None | Some("") => Ok(self.on_delete),
-            Some("true") => Ok("archive"),
-            Some("false") => Ok("delete"),
-            Some(other) => {
+        let of = |key: &str| parameters.get(key).map_or("", String::as_str);
+        let (what, archive) = (of("ondelete"), of("archiveondelete"));
+        match (&*what.to_lowercase(), archive) {
+            ("delete", _) | ("", "false") => Ok("delete"),
+            ("archive", _) | ("", "true") => Ok("archive"),
+            ("retain", _) => Ok("retain"),
+            ("", "") => Ok(self.on_delete),
+            ("", other) => {
                 let why = format!("{other:?} is neither \"true\" nor \"false\"");
                 Err(ProvisionError::parameter("archiveOnDelete", why))
+            }
+            _ => {
+                let why = format!("{what:?} is not one of delete, retain, archive");
+                Err(ProvisionError::parameter("onDelete", why))
             }
         }
     }
