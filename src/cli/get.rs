@@ -102,7 +102,10 @@ fn answer(args: &GetArgs, store: &Store, now: Timestamp, boot_id: &str) -> anyho
         }
     }
     if is_empty {
-        let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
+        let namespaced = selections
+            .iter()
+            .any(|one| one.resource.kind().is_namespaced());
+        let namespace = (!args.all_namespaces && namespaced).then_some(args.namespace.as_str());
         return Ok(match is_named || args.ignore_not_found {
             true => answer,
             false => Answer::nothing(namespace),

@@ -71,6 +71,8 @@ const STEPS: &[&str] = &[
         uid TEXT NOT NULL,
         attempts INTEGER NOT NULL,
         due INTEGER NOT NULL,
+        begun INTEGER NOT NULL,
+        wanted INTEGER NOT NULL,
         UNIQUE (action, uid)
     ) STRICT;
 ",

@@ -129,6 +129,7 @@ impl Change<'_> {
             claims: self.all::<PersistentVolumeClaim>()?,
             classes: self.all::<StorageClass>()?,
             pods: self.consumers()?,
+            busy: self.busy_volumes()?,
             pod_uids,
             now: whole_seconds(Timestamp::now()),
         })

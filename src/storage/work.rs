@@ -2,13 +2,19 @@
 //! made.
 //!
 //! What is to be done is recorded in the transaction in which it became due
-//! ([`super::settle`]); a worker process takes it up with [`Store::begin_work`],
-//! does it without holding anything of the database, and records what became of it
+//! ([`super::settle`]); a worker process looks at it with [`Store::begin_work`], says
+//! with [`Store::start_work`] that it does it now, does it without holding anything of the database, and records what became of it
 //! with [`Store::finish_work`], in one transaction. A worker that is killed in
 //! between leaves the work where it was: so doing it twice must do no harm. What is
-//! not wanted any more by the time it is begun or finished (the policy was edited,
-//! the claim went away) is dropped from the table by whoever made that change, and
-//! the worker hears of it by getting nothing to do.
+//! not wanted any more (the policy was edited, the claim went away) is dropped by
+//! whoever made that change, and the worker hears of it by getting nothing to do.
+//!
+//! A volume whose emptying or deletion was begun is bound to nobody before the worker
+//! has said that it is over ([`Store::finish_work`]) or stopped
+//! ([`Store::stop_work`]), whatever is edited meanwhile: nothing that a pod writes is
+//! deleted by what was begun before.
+
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -102,9 +108,11 @@ impl Store {
     /// The database's.
     pub fn pending_work(&self) -> Result<Vec<Work>, StoreError> {
         self.read("read what is to be done", |db| {
-            db.prepare_cached("SELECT action, uid, attempts, due FROM work ORDER BY due, rowid")?
-                .query_map([], work)?
-                .collect()
+            db.prepare_cached(
+                "SELECT action, uid, attempts, due FROM work WHERE wanted ORDER BY due, rowid",
+            )?
+            .query_map([], work)?
+            .collect()
         })
     }
 
@@ -114,7 +122,7 @@ impl Store {
     /// The database's.
     pub fn has_work(&self, now: Timestamp) -> Result<bool, StoreError> {
         self.read("look for something to do", |db| {
-            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM work WHERE due <= ?1)")?
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM work WHERE wanted AND due <= ?1)")?
                 .query_row([now.as_microsecond()], |row| row.get(0))
         })
     }
@@ -125,7 +133,53 @@ impl Store {
     /// # Errors
     /// The database's.
     pub fn begin_work(&self, work: &Work) -> Result<Option<Task>, StoreError> {
-        self.write("begin with work", |change| change.task(work))
+        self.write("look at work", |change| change.task(work))
+    }
+
+    /// Records that work is being done from now on: a volume is bound to nobody before
+    /// that is over. False when it is not wanted any more, and must not be done.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn start_work(&self, work: &Work) -> Result<bool, StoreError> {
+        self.write("begin with work", |change| {
+            let is_wanted = change.is_wanted(work)?;
+            if is_wanted {
+                change.set_begun(work, true)?;
+            }
+            Ok(is_wanted)
+        })
+    }
+
+    /// Records that nobody does this work any more, and that it was not finished. A
+    /// volume that waited for that is free.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn stop_work(&self, work: &Work) -> Result<(), StoreError> {
+        self.write("record that work has stopped", |change| {
+            change.touch_claims();
+            change.set_begun(work, false)
+        })
+    }
+
+    /// Records that no work is being done at all: for a worker that begins, and knows
+    /// that there is no other.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn no_work_is_begun(&self) -> Result<(), StoreError> {
+        let begun = self.read("look for work that was begun", |db| {
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM work WHERE begun)")?
+                .query_row([], |row| row.get::<_, bool>(0))
+        })?;
+        match begun {
+            false => Ok(()),
+            true => self.write("record that no work is begun", |change| {
+                change.touch_claims();
+                change.run(|db| db.execute("UPDATE work SET begun = 0", []).map(drop))
+            }),
+        }
     }
 
     /// Records what became of work, and what follows from it. Work that is not wanted
@@ -138,6 +192,7 @@ impl Store {
     pub fn finish_work(&self, work: &Work, outcome: Outcome) -> Result<(), StoreError> {
         self.write("record what was done", |change| {
             change.touch_claims();
+            change.set_begun(work, false)?;
             match (outcome, change.task(work)?) {
                 (Outcome::Failed { reason, again }, Some(task)) => {
                     change.failed(work, &task, &reason, again)
@@ -166,51 +221,72 @@ fn now() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
 }
 
 impl Change<'_> {
-    /// What is recorded to be done.
-    pub(super) fn work(&self) -> Result<Vec<Work>, StoreError> {
+    /// The uids of volumes that somebody empties or deletes now.
+    pub(super) fn busy_volumes(&self) -> Result<BTreeSet<String>, StoreError> {
         self.run(|db| {
-            db.prepare_cached("SELECT action, uid, attempts, due FROM work")?
-                .query_map([], work)?
+            db.prepare_cached("SELECT uid FROM work WHERE begun AND action <> ?1")?
+                .query_map([Action::Provision.as_str()], |row| row.get(0))?
                 .collect()
         })
     }
 
-    /// Makes the table hold `wanted` and nothing else. Times and attempts of what was
-    /// there before stay.
+    fn set_begun(&self, work: &Work, begun: bool) -> Result<(), StoreError> {
+        self.run(|db| {
+            db.prepare_cached("UPDATE work SET begun = ?3 WHERE action = ?1 AND uid = ?2")?
+                .execute(params![work.action.as_str(), work.uid, begun])
+                .map(drop)
+        })
+    }
+
+    /// Makes `wanted` and nothing else be what is to be done. Times and attempts of
+    /// what was to be done before stay; what was begun and is not wanted any more is
+    /// kept, as that, until it has stopped.
     pub(super) fn set_work(&self, wanted: &[(Action, String)]) -> Result<(), StoreError> {
-        let known = self.work()?;
-        let is = |known: &Work, (action, uid): &(Action, String)| {
-            known.action == *action && known.uid == *uid
-        };
-        for gone in known
+        let known: Vec<(String, String, bool, bool)> = self.run(|db| {
+            db.prepare_cached("SELECT action, uid, begun, wanted FROM work")?
+                .query_map([], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?
+                .collect()
+        })?;
+        let mut new: BTreeSet<(&str, &str)> = wanted
             .iter()
-            .filter(|known| !wanted.iter().any(|one| is(known, one)))
-        {
+            .map(|(action, uid)| (action.as_str(), uid.as_str()))
+            .collect();
+        for (action, uid, begun, was_wanted) in &known {
+            let is_wanted = new.remove(&(action.as_str(), uid.as_str()));
+            let statement = match (is_wanted, begun) {
+                (true, _) if !was_wanted => "UPDATE work SET wanted = 1",
+                (false, true) if *was_wanted => "UPDATE work SET wanted = 0",
+                (false, false) => "DELETE FROM work",
+                _ => continue,
+            };
             self.run(|db| {
-                db.prepare_cached("DELETE FROM work WHERE action = ?1 AND uid = ?2")?
-                    .execute([gone.action.as_str(), &gone.uid])
+                db.prepare_cached(&format!("{statement} WHERE action = ?1 AND uid = ?2"))?
+                    .execute([action, uid])
             })?;
         }
-        for one in wanted
-            .iter()
-            .filter(|one| !known.iter().any(|known| is(known, one)))
-        {
-            let (action, uid) = one;
-            let now = Timestamp::now().as_microsecond();
+        let now = Timestamp::now().as_microsecond();
+        for (action, uid) in new {
             self.run(|db| {
-                db.prepare_cached("INSERT INTO work VALUES (?1, ?2, 0, ?3)")?
-                    .execute(params![action.as_str(), uid, now])
+                db.prepare_cached("INSERT INTO work VALUES (?1, ?2, 0, ?3, 0, 1)")?
+                    .execute(params![action, uid, now])
             })?;
         }
         Ok(())
     }
 
+    fn is_wanted(&self, work: &Work) -> Result<bool, StoreError> {
+        self.run(|db| {
+            db.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM work WHERE action = ?1 AND uid = ?2 AND wanted)",
+            )?
+            .query_row([work.action.as_str(), &work.uid], |row| row.get(0))
+        })
+    }
+
     fn task(&self, work: &Work) -> Result<Option<Task>, StoreError> {
-        let wanted = self.work()?;
-        if !wanted
-            .iter()
-            .any(|known| known.action == work.action && known.uid == work.uid)
-        {
+        if !self.is_wanted(work)? {
             return Ok(None);
         }
         Ok(match work.action {

@@ -163,3 +163,30 @@ fn a_volume_that_was_made_is_bound_and_made_once() {
     let refused = store.finish_work(&work[0], Outcome::Provisioned(Box::new(other)));
     assert!(matches!(refused, Err(StoreError::AlreadyExists { .. })));
 }
+
+#[test]
+fn a_volume_that_is_being_emptied_is_bound_to_nobody_before_that_is_over() {
+    for over in ["stopped", "finished", "restarted"] {
+        let (_dir, store, work) = released("Recycle");
+        let claim = pvc(json!({"metadata": {"name": "next"}}));
+        store.create_object(claim).expect("a claim");
+        assert!(store.start_work(&work[0]).expect("start"));
+        // Somebody frees the volume while its content is being deleted.
+        let mut volume: PersistentVolume = store.object("", "v").expect("read").expect("a volume");
+        volume.spec.as_mut().expect("a spec").claim_ref = None;
+        store.replace_object(volume).expect("released");
+        assert_eq!(phase(&store), "Released");
+        assert!(store.pending_work().expect("work").is_empty(), "not wanted");
+        assert!(!store.start_work(&work[0]).expect("start"));
+        let explained = store.explain_binding("default", "next").expect("read");
+        let text = explained.expect("a claim").to_string();
+        assert!(text.contains("it is being emptied or deleted"), "{text}");
+        match over {
+            "stopped" => store.stop_work(&work[0]),
+            "finished" => store.finish_work(&work[0], Outcome::Done),
+            _ => store.no_work_is_begun(),
+        }
+        .expect(over);
+        assert_eq!(phase(&store), "Bound", "{over}");
+    }
+}

@@ -171,17 +171,17 @@ fn a_claim_is_made_for_a_pod_and_goes_with_it() {
 fn what_pods_use_is_protected_until_the_last_one_is_gone() {
     let machine = Machine::new();
     let data = machine.path("data");
+    // It does not run, and holds nothing; its time has not begun.
+    let mut odd = pod("odd", of_claim("missing"));
+    odd["spec"]["activeDeadlineSeconds"] = json!(1);
+    let since = std::time::Instant::now();
     apply(
         &machine,
         &[
             pv("disk", "1Gi", &data, json!({})),
             pvc("content", "1Gi", json!({})),
             pod("web", of_claim("content")),
-            // It does not run, and holds nothing.
-            pod(
-                "odd",
-                json!({"persistentVolumeClaim": {"claimName": "missing"}}),
-            ),
+            odd,
         ],
     );
     runs(&machine, "web");
@@ -220,6 +220,10 @@ fn what_pods_use_is_protected_until_the_last_one_is_gone() {
     assert_eq!(claims.stderr, "No resources found in default namespace.\n");
     let volumes = machine.orlop(["get", "pv"]);
     assert_eq!(volumes.stdout, "");
+    std::thread::sleep(std::time::Duration::from_millis(1200).saturating_sub(since.elapsed()));
+    assert_eq!(cells(&machine, "pod", "odd")[2], "Pending");
+    let nothing = machine.orlop(["get", "pv"]).stderr;
+    assert_eq!(nothing, "No resources found\n");
     assert!(data.join("still-mounted").exists());
 }
 

@@ -126,7 +126,9 @@ fn answer(
         }
     }
     if found.is_empty() && !is_named {
-        return Ok(Answer::nothing(namespace));
+        let mut kinds = selections.iter().map(|one| one.resource.kind());
+        let namespaced = kinds.any(|kind| kind.is_namespaced());
+        return Ok(Answer::nothing(namespace.filter(|_| namespaced)));
     }
     let mut pages = Vec::new();
     for object in found {

@@ -273,7 +273,9 @@ impl Keeper {
             .spec
             .as_ref()
             .and_then(|spec| spec.active_deadline_seconds);
-        self.deadline = stop::deadline(self.started, limit);
+        if self.gate.is_open() {
+            self.deadline = stop::deadline(self.started, limit);
+        }
         let before = std::mem::replace(&mut self.pod, pod);
         self.refresh(&before);
         let grace = self.grace();

@@ -295,16 +295,20 @@ impl Keeper {
             .as_ref()
             .and_then(|status| status.start_time.clone());
         let started = started.map_or_else(Timestamp::now, |time| time.0);
+        let gate = claims::Gate::of(&pod);
         let mut keeper = Self {
             boot: boot_id().context("cannot read the machine's boot id")?,
             cgroups: Rc::new(cgroups),
             launcher: Rc::new(launcher),
-            deadline: stop::deadline(started, spec.active_deadline_seconds),
+            deadline: gate
+                .is_open()
+                .then(|| stop::deadline(started, spec.active_deadline_seconds))
+                .flatten(),
             failure: None,
             started,
             host_ip: node::address(),
             sandbox: Attempt::new(),
-            gate: claims::Gate::of(&pod),
+            gate,
             unplaced: None,
             volumes: volumes
                 .into_iter()

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::classes::{self, NO_PROVISIONER};
-use super::explain::explain;
+use super::explain::explain_briefly;
 use super::facts::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, annotate, annotation, capacity, claim_phase, claim_ref,
     claim_ref_uid, class_of_claim, is_deleting, name, namespace, reference_to, refers_to,
@@ -130,11 +130,11 @@ fn bind_if_possible(snapshot: &mut Snapshot, index: usize) {
     let found = match volume_of_claim(claim) {
         Some(wanted) => {
             let named = volumes.iter().position(|volume| name(volume) == wanted);
-            named.filter(|volume| may_have(claim, &volumes[*volume]))
+            named.filter(|volume| may_have(snapshot, claim, &volumes[*volume]))
         }
         None => {
             let waits = class(snapshot, claim).is_some_and(classes::waits);
-            find(volumes, claim, |_| false, waits)
+            find(volumes, claim, |volume| snapshot.is_busy(volume), waits)
         }
     };
     match found {
@@ -145,7 +145,10 @@ fn bind_if_possible(snapshot: &mut Snapshot, index: usize) {
 }
 
 /// Whether a claim may have the volume that it names.
-fn may_have(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+fn may_have(snapshot: &Snapshot, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    if snapshot.is_busy(volume) {
+        return false;
+    }
     match claim_ref(volume) {
         None => Wish::of(claim).refusal(volume).is_none(),
         Some(_) => refers_to(volume, claim),
@@ -244,6 +247,11 @@ fn complain(snapshot: &Snapshot, claim: &PersistentVolumeClaim, happenings: &mut
                 "FailedBinding",
                 format!("volume {wanted:?} not found."),
             ),
+            Some(volume) if snapshot.is_busy(volume) => say(
+                EventType::Normal,
+                "FailedBinding",
+                format!("volume {wanted:?} is being emptied or deleted."),
+            ),
             Some(volume) if claim_ref(volume).is_some() => say(
                 EventType::Warning,
                 "FailedBinding",
@@ -296,7 +304,7 @@ fn complain(snapshot: &Snapshot, claim: &PersistentVolumeClaim, happenings: &mut
             "no persistent volumes available for this claim and no storage class is set".to_owned(),
         ),
     }
-    let explanation = explain(snapshot, claim);
+    let explanation = explain_briefly(snapshot, claim);
     say(EventType::Normal, "NoMatch", explanation.in_brief());
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::facts::{
     claim_phase, class_of_claim, name, namespace, refers_to, requested_text, volume_of_claim,
@@ -21,24 +21,26 @@ pub struct Explanation {
     pub claim: String,
     /// What it asks for, and how it stands.
     pub state: String,
-    /// Each volume, and why the claim does or does not get it.
+    /// Each volume, and why the claim does or does not get it, by name.
     pub volumes: Vec<(String, String)>,
+    /// How many more volumes there are.
+    pub more: usize,
 }
 
 impl Explanation {
     /// The volumes in one line, as the claim's event has them.
     #[must_use]
     pub fn in_brief(&self) -> String {
-        let shown = self.volumes.iter().take(BRIEFLY);
+        let shown = self.volumes.iter();
         let mut text: Vec<String> = shown.map(|(name, why)| format!("{name}: {why}")).collect();
-        let more = self.volumes.len().saturating_sub(BRIEFLY);
         if self.volumes.is_empty() {
             text.push("there are no PersistentVolumes".to_owned());
         }
-        if more > 0 {
+        if self.more > 0 {
             let (_, name) = self.claim.split_once('/').unwrap_or_default();
             text.push(format!(
-                "and {more} more, see: orlop explain-binding pvc/{name}"
+                "and {} more, see: orlop explain-binding pvc/{name}",
+                self.more
             ));
         }
         text.join("; ")
@@ -61,8 +63,18 @@ impl fmt::Display for Explanation {
 /// Explains a claim of the snapshot, which is settled.
 #[must_use]
 pub fn explain(snapshot: &Snapshot, claim: &PersistentVolumeClaim) -> Explanation {
+    explain_some(snapshot, claim, usize::MAX)
+}
+
+/// [`explain`], but with as many volumes as an event tells of.
+pub(super) fn explain_briefly(snapshot: &Snapshot, claim: &PersistentVolumeClaim) -> Explanation {
+    explain_some(snapshot, claim, BRIEFLY)
+}
+
+fn explain_some(snapshot: &Snapshot, claim: &PersistentVolumeClaim, most: usize) -> Explanation {
     let wish = Wish::of(claim);
-    let chosen = find(&snapshot.volumes, claim, |_| false, false);
+    let is_busy = |volume: &_| snapshot.is_busy(volume);
+    let chosen = find(&snapshot.volumes, claim, is_busy, false);
     let chosen = chosen.map(|index| name(&snapshot.volumes[index]));
     let bound = volume_of_claim(claim);
     let verdict = |volume: &_| {
@@ -74,6 +86,9 @@ pub fn explain(snapshot: &Snapshot, claim: &PersistentVolumeClaim) -> Explanatio
         }
         let mut obstacles: Vec<String> =
             wish.obstacles(volume).map(|one| one.to_string()).collect();
+        if snapshot.is_busy(volume) {
+            obstacles.push("it is being emptied or deleted".to_owned());
+        }
         if let Some(bound) = bound.filter(|bound| *bound != name(volume)) {
             obstacles.push(format!("the claim names {bound:?}"));
         }
@@ -85,16 +100,18 @@ pub fn explain(snapshot: &Snapshot, claim: &PersistentVolumeClaim) -> Explanatio
             (true, _) => "it matches".to_owned(),
         }
     };
-    let mut volumes: Vec<(String, String)> = snapshot
-        .volumes
-        .iter()
-        .map(|volume| (name(volume).to_owned(), verdict(volume)))
-        .collect();
-    volumes.sort();
+    let mut volumes: Vec<&PersistentVolume> = snapshot.volumes.iter().collect();
+    volumes.sort_by_key(|volume| name(*volume));
+    let more = volumes.len().saturating_sub(most);
+    let volumes = volumes
+        .into_iter()
+        .take(most)
+        .map(|volume| (name(volume).to_owned(), verdict(volume)));
     Explanation {
         claim: format!("{}/{}", namespace(claim), name(claim)),
         state: state(snapshot, claim),
-        volumes,
+        volumes: volumes.collect(),
+        more,
     }
 }
 

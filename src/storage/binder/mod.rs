@@ -53,8 +53,17 @@ pub struct Snapshot {
     pub pods: Vec<Consumer>,
     /// The uids of all pods.
     pub pod_uids: BTreeSet<String>,
+    /// The uids of volumes that somebody empties or deletes now.
+    pub busy: BTreeSet<String>,
     /// The time that counts as now.
     pub now: Timestamp,
+}
+
+impl Snapshot {
+    /// Whether somebody empties or deletes a volume now.
+    fn is_busy(&self, volume: &PersistentVolume) -> bool {
+        self.busy.contains(facts::uid(volume))
+    }
 }
 
 /// Something that happened to a claim or to a volume.

@@ -305,9 +305,10 @@ fn plan(
     for index in waiting {
         let claim = &snapshot.claims[index];
         let is_taken = |volume: &_| {
-            chosen
-                .iter()
-                .any(|index| uid(&snapshot.volumes[*index]) == uid(volume))
+            snapshot.is_busy(volume)
+                || chosen
+                    .iter()
+                    .any(|index| uid(&snapshot.volumes[*index]) == uid(volume))
         };
         let volume = find(&snapshot.volumes, claim, is_taken, false);
         if volume.is_none() && !class(snapshot, claim).is_some_and(classes::provisions) {

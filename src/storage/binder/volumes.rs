@@ -19,10 +19,16 @@ pub(super) fn settle(snapshot: &mut Snapshot, happenings: &mut Vec<Happening>) {
     let Snapshot {
         volumes,
         claims,
+        busy,
         now,
         ..
     } = snapshot;
     for volume in volumes {
+        if busy.contains(uid(volume)) && claim_ref_uid(volume).is_none() {
+            // It is nobody's before that is over.
+            set_phase(volume, "Released", *now);
+            continue;
+        }
         let Some(reference) = claim_ref(volume) else {
             unannotate(volume, BOUND_BY_CONTROLLER);
             set_phase(volume, "Available", *now);
