@@ -24,6 +24,7 @@ prepare() {
 	need user-mode-linux "a second kernel to test on" command -v linux.uml
 	need openssl "a certificate for that registry" command -v openssl
 	need docker-registry "a registry to pull from" command -v docker-registry
+	need nfs-kernel-server "a server for NFS volumes, in the second kernel" command -v rpc.nfsd
 	need iproute2 "shows the network of a pod" command -v ip
 	install_needed
 	# rustup's minimal profile leaves these two out.

@@ -28,6 +28,17 @@ pub fn join_network(other: BorrowedFd) -> io::Result<()> {
     Ok(move_into_link_name_space(other, kind)?)
 }
 
+/// Moves the calling process, which must have one thread, into the mount namespace
+/// `other`, an open file such as `/proc/PID/ns/mnt`. Its root and working directory
+/// are those of that namespace then, and so is what it finds at `/proc`.
+///
+/// # Errors
+/// What setns(2) says.
+pub fn join_mounts(other: BorrowedFd) -> io::Result<()> {
+    let kind = Some(LinkNameSpaceType::Mount);
+    Ok(move_into_link_name_space(other, kind)?)
+}
+
 /// Does `job` in the mount namespace `other`, an open file such as
 /// `/proc/PID/ns/mnt`, and comes back. The calling process must have one thread;
 /// its root and working directory are those of the namespace it is in.

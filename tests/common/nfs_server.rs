@@ -175,6 +175,14 @@ impl NfsServer {
         self.ip(&["route", "del", "blackhole", &format!("{CLIENT}/32")]);
     }
 
+    /// Exports what `exports` says (exports(5)) instead.
+    pub fn export(&self, exports: &str) {
+        fs::write(self.directory.path().join("exports"), exports).expect("write");
+        let mut command = self.command();
+        command.args(["exportfs", "-ra"]);
+        finish(command).ok();
+    }
+
     /// What the server's kernel tells of its clients of version 4.
     pub fn clients(&self) -> String {
         let mut command = self.command();
@@ -202,6 +210,10 @@ impl NfsServer {
 
 impl Drop for NfsServer {
     fn drop(&mut self) {
+        // Whatever still waits for it shall end, and a kernel be able to stop.
+        let mut thaw = self.command();
+        thaw.args(["ip", "route", "del", "blackhole", &format!("{CLIENT}/32")]);
+        let _ = thaw.output();
         // It ends when its input does.
         drop(self.process.stdin.take());
         let _ = self.process.wait();

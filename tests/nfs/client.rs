@@ -112,6 +112,21 @@ fn versions_addresses_and_options_are_those_that_are_asked_for() {
 }
 
 #[test]
+fn a_path_that_only_version_3_knows_is_found_with_that() {
+    let Some(server) = NfsServer::start() else {
+        return;
+    };
+    fs::create_dir(server.path("nfsdata/sub")).expect("mkdir");
+    // The root of version 4 is the directory itself: it has no `nfsdata`.
+    server.export("/nfsdata *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=0)\n");
+    write(&mount(&source(SERVER, "/sub", &["v4"])), "file", "text").expect("write");
+    let tree = mount(&source(SERVER, "/nfsdata/sub", &["nolock"]));
+    assert_eq!(read(&tree, "file"), "text");
+    let why = refusal(&source(SERVER, "/nfsdata/sub", &["v4"]));
+    assert!(why.ends_with("No such file or directory"), "{why}");
+}
+
+#[test]
 fn a_refusal_says_whose_it_is_and_why() {
     let Some(server) = NfsServer::start() else {
         return;

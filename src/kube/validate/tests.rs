@@ -161,6 +161,20 @@ fn a_volume_has_one_source_and_a_name_of_its_own() {
             "hostPath: Forbidden: may not specify more than 1 volume type",
         ),
         (json!({"hostPath": {}}), "hostPath.path: Required value"),
+        (json!({"nfs": {"path": "/e"}}), "nfs.server: Required value"),
+        (json!({"nfs": {"server": "s"}}), "nfs.path: Required value"),
+        (
+            json!({"nfs": {"server": "s", "path": "e"}}),
+            "nfs.path: Invalid value: \"e\": must be an absolute path",
+        ),
+        (
+            json!({"nfs": {"server": "a b", "path": "/e"}}),
+            "nfs.server: Invalid value: \"a b\": must be the name or the address of a server",
+        ),
+        (
+            json!({"emptyDir": {}, "nfs": {"server": "s", "path": "/e"}}),
+            "nfs: Forbidden: may not specify more than 1 volume type",
+        ),
         (
             json!({"hostPath": {"path": "a/b"}}),
             "hostPath.path: Invalid value: \"a/b\": must be an absolute path",

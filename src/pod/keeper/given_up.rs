@@ -44,9 +44,12 @@ impl Keeper {
         })
     }
 
-    /// Lets a task end what waits for servers that do not answer.
+    /// Lets a task end what waits for servers that do not answer, if the pod is to be
+    /// removed: a container that is only restarted waits for its data to arrive.
     pub(super) fn give_servers_up(&mut self) {
-        if self.servers.under_way || !self.has_servers() {
+        let stopping = self.stopping.as_ref();
+        let removed = stopping.is_some_and(|stopping| stopping.removed);
+        if !removed || self.servers.under_way || !self.has_servers() {
             return;
         }
         self.servers.under_way = true;

@@ -209,5 +209,5 @@ pub(super) fn give_up(home: &Home, volumes: &BTreeMap<String, NfsSource>) -> Res
     }
     let place = home.mounts().join("volumes");
     let points: Vec<PathBuf> = volumes.keys().map(|name| place.join(name)).collect();
-    abandon::fail_requests(&points, GIVE_UP).context("cannot give the servers up")
+    abandon::fail_requests(&points, None, GIVE_UP).context("cannot give the servers up")
 }

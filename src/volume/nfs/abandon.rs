@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -47,24 +47,34 @@ pub fn is_there(source: &NfsSource) -> bool {
 }
 
 /// Fails, again and again until `limit` is over, all requests that are on their way
-/// to the servers of the mounts at `points`. The mounts stay: each round works in
-/// a copy of the calling process and of its mount namespace.
+/// to the servers of the mounts at `points`, in the mount namespace `there` or else in
+/// the caller's. The mounts stay: each round works in a copy of the calling process
+/// and of the namespace.
 ///
 /// # Errors
 /// What clone3(2) says.
-pub fn fail_requests(points: &[impl AsRef<Path>], limit: Duration) -> io::Result<()> {
+pub fn fail_requests(
+    points: &[impl AsRef<Path>],
+    there: Option<BorrowedFd>,
+    limit: Duration,
+) -> io::Result<()> {
+    let round = || {
+        if let Some(there) = there {
+            namespace::join_mounts(there)?;
+        }
+        namespace::leave(UnshareFlags::NEWNS)?;
+        for point in points {
+            // Busy or not, the requests have failed by then.
+            let _ = unmount(point.as_ref(), UnmountFlags::FORCE | UnmountFlags::NOFOLLOW);
+        }
+        Ok::<_, io::Error>(())
+    };
     let end = Instant::now() + limit;
     while Instant::now() < end {
-        let round = Aside::begin(|| {
-            if namespace::leave(UnshareFlags::NEWNS).is_ok() {
-                for point in points {
-                    // Busy or not, the requests have failed by then.
-                    let _ = unmount(point.as_ref(), UnmountFlags::FORCE | UnmountFlags::NOFOLLOW);
-                }
-            }
-            Vec::new()
-        })?;
-        round.result_until(end)?;
+        let round = Aside::begin(|| vec![u8::from(round().is_ok())])?;
+        if round.result_until(end)? == Some(vec![0]) {
+            return Err(io::Error::other("the mounts cannot be entered"));
+        }
         std::thread::sleep(PAUSE);
     }
     Ok(())
@@ -110,7 +120,7 @@ fn give_up_mounts_of(pid: i32, limit: Duration) -> io::Result<()> {
     if points.is_empty() {
         return Ok(());
     }
-    namespace::in_mount_namespace(namespace.as_fd(), || fail_requests(&points, limit))?
+    fail_requests(&points, Some(namespace.as_fd()), limit)
 }
 
 /// Mount point and server of a line of mountinfo (proc_pid_mountinfo(5)), if it is

@@ -57,9 +57,11 @@ impl Mounter for KernelClient {
             return Err(NfsError::NoClient);
         }
         let server = find(source, &options)?;
-        let mut first = None;
+        // A path of version 4 is relative to the server's own root, which may be
+        // another than that of version 3.
+        let mut absent = None;
         for version in &options.versions {
-            if version.0 == 4 && !server.four && options.tcp {
+            if version.0 == 4 && (!server.four || absent.is_some()) {
                 continue;
             }
             let mounted = match version.0 {
@@ -67,25 +69,16 @@ impl Mounter for KernelClient {
                 _ => attempt(source, &options, server.address, *version, &[])
                     .map_err(|refusal| meaning(refusal, source)),
             };
-            let error = match mounted {
+            match mounted {
                 Ok(tree) => return Ok(tree),
-                Err(error) => error,
-            };
-            let next = match &error {
-                NfsError::Version(_) => true,
-                // A path of version 4 is relative to the server's own root, which
-                // may be another than that of version 3.
-                NfsError::Server { .. } => options.any_version && first.is_none(),
-                _ => false,
-            };
-            if !next {
-                return Err(first.unwrap_or(error));
-            }
-            if !matches!(error, NfsError::Version(_)) {
-                first = Some(error);
+                Err(NfsError::Version(_)) => {}
+                Err(error @ NfsError::Absent(_)) if options.any_version && version.0 == 4 => {
+                    absent = Some(error);
+                }
+                Err(error) => return Err(absent.unwrap_or(error)),
             }
         }
-        Err(first.unwrap_or_else(|| NfsError::Version(source.export())))
+        Err(absent.unwrap_or_else(|| NfsError::Version(source.export())))
     }
 }
 
@@ -265,6 +258,7 @@ fn meaning(refusal: Refusal, source: &NfsSource) -> NfsError {
             export,
             source: error.into(),
         },
+        Refusal::Attempt(Errno::NOENT) => NfsError::Absent(export),
         Refusal::Attempt(error) => NfsError::Server {
             export,
             reason: words(error),

@@ -167,7 +167,12 @@ pub enum NfsError {
         /// The service.
         service: &'static str,
     },
-    /// The server's own word.
+    /// The server has no such directory.
+    #[error(
+        "mount failed: mount.nfs: mounting {0} failed, reason given by server: No such file or directory"
+    )]
+    Absent(String),
+    /// Another reason of the server's.
     #[error("mount failed: mount.nfs: mounting {export} failed, reason given by server: {reason}")]
     Server {
         /// Server and path.
