@@ -360,6 +360,15 @@ fn a_frozen_server_holds_up_no_other_volume_and_no_command() {
     }
     assert_ne!(phase(&machine, "pv", "mypv1"), "Available");
     assert_eq!(entries(&cargo).len(), 300);
+    // Who changes his mind is heard, and nobody works on it any more.
+    let policy = |policy: &str| {
+        let patch = json!({"spec": {"persistentVolumeReclaimPolicy": policy}}).to_string();
+        machine.orlop(["patch", "pv", "mypv1", "-p", &patch]).ok();
+    };
+    policy("Retain");
+    assert_eq!(phase(&machine, "pv", "mypv1"), "Released");
+    machine.assert_nothing_is_left();
+    policy("Recycle");
     let start = Instant::now();
     server.thaw();
     while phase(&machine, "pv", "mypv1") != "Available" {
