@@ -75,6 +75,9 @@ fn a_server_s_directory_is_emptied_and_stays() {
             "c",
             "cd /data && echo x > test.txt && echo x > .hidden && mkdir -p a/.b/c && echo x > a/.b/c/.d",
         );
+        let mounts = machine.sh("writer", "c", "grep ' /data ' /proc/mounts");
+        let version = version.trim_start_matches("nfs");
+        assert!(mounts.contains(version), "{mounts}");
         symlink("/nfsdata", cargo.join("link")).expect("symlink");
         machine.orlop(["delete", "pod", "writer"]).ok();
         assert_eq!(fs::read(cargo.join("test.txt")).expect("read"), b"x\n");

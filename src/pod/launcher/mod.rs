@@ -156,12 +156,18 @@ impl Launcher {
 
     /// Notes from which server a volume comes, if from any.
     fn note_server(&mut self, name: &str) {
-        let spec = self.sandbox.iter().flat_map(|sandbox| &sandbox.pod.spec);
+        let Some(sandbox) = &self.sandbox else {
+            return;
+        };
+        let spec = sandbox.pod.spec.iter();
         let mut volumes = spec.flat_map(|spec| spec.volumes.iter().flatten());
         let source = volumes
             .find(|volume| volume.name == name)
             .and_then(NfsSource::of);
-        if let Some(source) = source {
+        if let Some(mut source) = source {
+            if let Some(persistent) = sandbox.persistent.get(name) {
+                source.mount_options.clone_from(&persistent.mount_options);
+            }
             self.servers.insert(name.to_owned(), source);
         }
     }
