@@ -155,7 +155,7 @@ fn what_failed_is_tried_again_by_itself() {
     machine.orlop(["delete", "pvc", "c"]).ok();
     comes_to(&machine, "v", "Failed");
     let page = machine.orlop(["describe", "pv", "v"]).ok();
-    let why = format!("Recycle failed: cannot open {cargo:?}: No such file or directory");
+    let why = format!("Recycle failed: cannot open {cargo:?}: No such file or directory\n");
     assert!(page.contains(&why), "{page}");
     fs::create_dir(&cargo).expect("mkdir");
     fs::write(cargo.join("file"), "x").expect("write");
@@ -287,5 +287,34 @@ fn a_large_volume_is_emptied_while_commands_go_on_and_pods_wait_for_it() {
     runs(&machine, "p");
     assert_eq!(machine.sh("p", "c", "ls -A /data"), "");
     machine.orlop(["delete", "pod", "p"]).ok();
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn a_volume_that_pods_still_use_is_not_emptied() {
+    let machine = Machine::new();
+    let cargo = machine.path("cargo");
+    apply(
+        &machine,
+        &[recycled("v", &cargo), pvc("c", "1Gi", json!({}))],
+    );
+    machine.run_pod(&pod("p", of_claim("c")).to_string());
+    machine.sh("p", "c", "echo x > /data/file");
+    // By force the claim goes, though a pod uses it.
+    machine.orlop(["delete", "pvc", "c", "--wait=false"]).ok();
+    assert_eq!(phase(&machine, "pvc", "c"), "Bound");
+    let patch = r#"{"metadata": {"finalizers": null}}"#;
+    machine.orlop(["patch", "pvc", "c", "-p", patch]).ok();
+    let page = until(&machine, &["describe", "pv", "v"], |page| {
+        page.contains("Volume is used by pods: default/p")
+    });
+    assert!(page.contains("Status:          Released"), "{page}");
+    let refused = machine.orlop(["reclaim", "pv/v"]).refused();
+    assert!(refused.contains("cannot be reclaimed yet"), "{refused}");
+    assert_eq!(machine.sh("p", "c", "cat /data/file"), "x\n");
+    machine.orlop(["delete", "pod", "p"]).ok();
+    let said = machine.orlop(["reclaim", "pv/v"]).ok();
+    assert_eq!(said, "persistentvolume/v recycled\n");
+    assert_eq!(entries(&cargo), [""; 0]);
     machine.assert_nothing_is_left();
 }

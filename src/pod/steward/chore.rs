@@ -132,7 +132,7 @@ fn reclaimed<T>(done: Result<T, ReclaimError>) -> Ending {
         Ok(_) => Ending::Done,
         Err(error) => Ending::Failed {
             lasting: error.is_lasting(),
-            reason: error.to_string(),
+            reason: words(&error.to_string()),
         },
     }
 }
@@ -142,7 +142,32 @@ fn provisioned(done: Result<(), ProvisionError>) -> Ending {
         Ok(()) => Ending::Done,
         Err(error) => Ending::Failed {
             lasting: error.is_lasting(),
-            reason: error.to_string(),
+            reason: words(&error.to_string()),
         },
+    }
+}
+
+/// An error's text without the numbers of system errors, which mean nothing to people.
+fn words(text: &str) -> String {
+    let mut words = String::new();
+    for (place, part) in text.split(" (os error ").enumerate() {
+        let after_number = part.split_once(')').filter(|_| place > 0);
+        words.push_str(after_number.map_or(part, |(_, rest)| rest));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn errors_have_no_numbers() {
+        assert_eq!(
+            words("cannot open \"/x\": Not a directory (os error 20)"),
+            "cannot open \"/x\": Not a directory"
+        );
+        assert_eq!(words("a (os error 2) b (os error 13); c (d)"), "a b; c (d)");
+        assert_eq!(words("plain"), "plain");
     }
 }

@@ -256,12 +256,7 @@ pub fn endangered<'a>(
     others: &'a [PersistentVolume],
 ) -> Option<&'a PersistentVolume> {
     others.iter().find(|other| {
-        let retains = policy(other) == Some("Retain");
-        let has_data = match volume_phase(other) {
-            "Bound" => true,
-            "Released" | "Failed" => retains,
-            _ => false,
-        };
+        let has_data = volume_phase(other) == "Bound" || policy(other) == Some("Retain");
         has_data && uid(*other) != uid(volume) && overlap(volume, other)
     })
 }
@@ -313,3 +308,6 @@ pub fn preview(volume: &PersistentVolume, roots: &Roots) -> Result<Count, Reclai
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;
