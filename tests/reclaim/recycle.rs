@@ -89,10 +89,10 @@ fn all_that_pods_wrote_goes_and_the_directory_itself_stays() {
 }
 
 /// A mount of the test's own, taken away in any case.
-struct Mounted<'a>(&'a Path);
+pub struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
-    fn tmpfs(on: &'a Path) -> Option<Self> {
+    pub fn tmpfs(on: &'a Path) -> Option<Self> {
         let flags = rustix::mount::MountFlags::empty();
         let mounted = rustix::mount::mount("none", on, "tmpfs", flags, None);
         mounted.ok().map(|()| Self(on))

@@ -49,8 +49,9 @@ const STAY: SignedDuration = SignedDuration::from_mins(5);
 const FIRST: SignedDuration = SignedDuration::from_millis(500);
 /// As kubelet has it for volumes.
 const LONGEST: SignedDuration = SignedDuration::from_secs(122);
-/// After how long what cannot succeed before somebody changes something is tried.
-const MUCH_LATER: SignedDuration = SignedDuration::from_hours(1);
+/// After how long what cannot succeed before somebody changes something is tried: by
+/// another steward, which the next command starts.
+const MUCH_LATER: SignedDuration = SignedDuration::from_mins(6);
 
 /// Does all that is to be done, unless another steward is at it.
 ///

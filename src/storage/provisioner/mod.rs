@@ -160,3 +160,17 @@ impl ProvisionError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::binder::classes::{BUILT_IN, NO_PROVISIONER};
+
+    #[test]
+    fn every_name_has_its_provisioner() {
+        for name in BUILT_IN {
+            assert!(of(name).is_some(), "{name}");
+        }
+        assert!(of(NO_PROVISIONER).is_none() && of("ebs.csi.aws.com").is_none());
+    }
+}

@@ -26,17 +26,20 @@ pub fn open(volume: &PersistentVolume, roots: &Roots) -> Result<OwnedFd, Reclaim
     open_path(Path::new(&path), roots)
 }
 
-/// What is to be mounted for a volume that is an export, for reading and writing.
+/// What is to be mounted for a volume that is an export, for reading and writing, but
+/// without locks: nothing here takes one, and version 3 would need a helper for them.
 #[must_use]
 pub fn nfs_source(volume: &PersistentVolume) -> Option<NfsSource> {
     let spec = volume.spec.as_ref()?;
     let nfs = spec.nfs.as_ref()?;
+    let mut mount_options = spec.mount_options.clone().unwrap_or_default();
+    mount_options.push("nolock".to_owned());
     Some(NfsSource {
         name: name(volume).to_owned(),
         server: nfs.server.clone(),
         path: nfs.path.clone(),
         read_only: false,
-        mount_options: spec.mount_options.clone().unwrap_or_default(),
+        mount_options,
     })
 }
 
