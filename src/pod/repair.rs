@@ -120,7 +120,7 @@ pub fn start_sweeper(roots: &Roots) -> Result<()> {
 /// # Errors
 /// When the store or the lock cannot be used, or its program not be executed.
 pub fn start_worker_if_due(roots: &Roots, store: &Store) -> Result<()> {
-    if !store.has_work(Timestamp::now())? || steward::is_at_work(roots)? {
+    if !store.needs_worker(Timestamp::now())? || steward::is_at_work(roots)? {
         return Ok(());
     }
     execute_shim(roots, "steward", &[], Stdio::null())

@@ -9,6 +9,20 @@ use super::store::{Store, StoreError};
 use super::work::Work;
 
 impl Store {
+    /// Whether somebody has to work: something is due at `now`, or was begun, is not
+    /// wanted any more, and keeps a volume from being free as long as it counts as begun.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn needs_worker(&self, now: Timestamp) -> Result<bool, StoreError> {
+        self.read("look for something to do", |db| {
+            db.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM work WHERE iif(wanted, due <= ?1, begun))",
+            )?
+            .query_row([now.as_microsecond()], |row| row.get(0))
+        })
+    }
+
     /// Puts work off for `pause` without counting it as failed, and says why.
     ///
     /// # Errors
@@ -39,7 +53,7 @@ impl Store {
         self.write("make work due", |change| {
             let now = Timestamp::now().as_microsecond();
             let changed = change.run(|db| {
-                db.prepare_cached("UPDATE work SET due = min(due, ?2) WHERE uid = ?1")?
+                db.prepare_cached("UPDATE work SET due = min(due, ?2) WHERE uid = ?1 AND wanted")?
                     .execute(params![uid, now])
             })?;
             Ok(changed > 0)

@@ -30,6 +30,7 @@ pub(super) struct Job {
     told: PipeReader,
     line: Vec<u8>,
     state: State,
+    killed: bool,
     /// Files and directories deleted so far.
     deleted: (u64, u64),
     started: Instant,
@@ -65,6 +66,7 @@ impl Job {
             told,
             line: Vec::new(),
             state: State::Working,
+            killed: false,
             deleted: (0, 0),
             started: Instant::now(),
             next_news: FIRST_NEWS,
@@ -86,6 +88,11 @@ impl Job {
         self.state == State::Gone
     }
 
+    /// Whether it was ended before its work was.
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed
+    }
+
     /// Whether it is to go on when nobody wants it any more: a volume that is being
     /// made is recorded, so that it can be deleted as it should.
     pub(super) fn finishes_anyway(&self) -> bool {
@@ -96,6 +103,7 @@ impl Job {
     pub(super) fn kill(&mut self) {
         if self.state == State::Working {
             self.state = State::Over;
+            self.killed = true;
         }
         // It may have ended in this moment.
         let _ = pidfd::send_signal(&self.process, KILL);

@@ -67,6 +67,8 @@ pub fn run(roots: &Roots) -> Result<()> {
     // What becomes due between the last look and the end of the lock finds a steward,
     // and starts none: hence one more look after it.
     while let Some(lock) = lock(roots, FlockOperation::NonBlockingLockExclusive)? {
+        // Whoever held the lock before is gone, with all copies.
+        store.no_work_is_begun()?;
         let changes = store.changes().context("cannot watch the store")?;
         let mut steward = Steward {
             roots,
@@ -77,7 +79,7 @@ pub fn run(roots: &Roots) -> Result<()> {
         };
         steward.work()?;
         drop(lock);
-        if !store.has_work(Timestamp::now())? {
+        if !store.needs_worker(Timestamp::now())? {
             break;
         }
     }
@@ -165,7 +167,10 @@ impl Steward<'_> {
             return Ok(());
         };
         match self.prepare(work, &task)? {
-            Prepared::Chore(chore) => self.start(Some(work.clone()), *chore),
+            Prepared::Chore(chore) => match self.store.start_work(work)? {
+                true => self.start(Some(work.clone()), *chore),
+                false => Ok(()),
+            },
             Prepared::Failed { reason, lasting } => self.failed(work, reason, lasting),
             Prepared::Postponed => Ok(()),
         }
@@ -215,9 +220,14 @@ impl Steward<'_> {
                 self.store.record(&event)?;
             }
         }
-        self.jobs.retain_mut(|job| !job.is_gone());
         for (work, chore, ending) in ended {
             self.record(work.as_ref(), chore, ending)?;
+        }
+        let gone = self.jobs.extract_if(.., |job| job.is_gone());
+        let killed = gone.filter(Job::was_killed).filter_map(|job| job.work);
+        for work in killed.collect::<Vec<Work>>() {
+            self.store.stop_work(&work)?;
+            claims::follow_up(self.roots, self.store)?;
         }
         Ok(())
     }
@@ -261,6 +271,14 @@ impl Steward<'_> {
         };
         self.store
             .finish_work(work, Outcome::Failed { reason, again })?;
+        // What is killed may take its time to die, and its last step may still be done.
+        if self
+            .jobs
+            .iter()
+            .any(|job| job.was_killed() && job.is_about(&work.uid))
+        {
+            self.store.start_work(work)?;
+        }
         claims::follow_up(self.roots, self.store)
     }
 
