@@ -128,7 +128,7 @@ fn rancher_s_parameters_say_where_and_under_which_name() {
     // Another disk, if there may be one: what is there cannot be moved to the trash.
     let disk = machine.path("disk");
     fs::create_dir(&disk).expect("mkdir");
-    let _disk = Mounted::tmpfs(&disk);
+    let mounted = Mounted::tmpfs(&disk);
     let base = disk.join("volumes");
     let pattern = "{{ .PVC.Namespace }}/{{ .PVC.Name }}-{{ .PVName }}";
     let parameters = json!({"nodePath": path(&base), "pathPattern": pattern});
@@ -175,6 +175,7 @@ fn rancher_s_parameters_say_where_and_under_which_name() {
     let why = "failed to provision volume with StorageClass \"there\": NodePath only supports ReadWriteOnce";
     assert!(page.contains(why), "{page}");
     machine.orlop(["delete", "pvc", "many"]).ok();
+    drop(mounted);
     machine.assert_nothing_is_left();
 }
 
