@@ -4,7 +4,7 @@
 //! A process of its own, started by whoever finds something to do
 //! ([`super::repair::start_worker_if_due`]), and gone when nothing is left. One at a
 //! time: it holds the lock `<run>/steward.lock`. It touches no file of a volume
-//! itself: a copy of it does each piece of work ([`job`]), several at once, and is
+//! itself: a copy of it does each piece of work, several at once, and is
 //! killed when its time is over or what it does is not wanted any more. So a server
 //! that is away holds up nothing but its own volumes.
 //!
