@@ -25,6 +25,7 @@ prepare() {
 	need openssl "a certificate for that registry" command -v openssl
 	need docker-registry "a registry to pull from" command -v docker-registry
 	need nfs-kernel-server "a server for NFS volumes, in the second kernel" command -v rpc.nfsd
+	need systemd "its cgroup driver is tested with it" test -x /lib/systemd/systemd
 	need iproute2 "shows the network of a pod" command -v ip
 	install_needed
 	# rustup's minimal profile leaves these two out.

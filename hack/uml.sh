@@ -26,6 +26,7 @@ usage() {
 	environment:
 	  UML_ENV      names of variables to pass in, besides PATH, HOME and cargo's
 	  UML_MODULES  kernel modules to load, as in "nfsv4 nfsv3 nfsd"
+	  UML_BOOT     parameters for the kernel, as in "apparmor=1 security=apparmor"
 	  UML_MEM_DIR  directory for the guest's memory (default /dev/shm, else TMPDIR)
 	EOT
 }
@@ -154,6 +155,7 @@ mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay $ro
 
 mount -t proc proc $root/proc
 mount -t sysfs sysfs $root/sys
+mount -t securityfs securityfs $root/sys/kernel/security
 mount -t tmpfs -o mode=755 run $root/run
 mkdir $root/run/lock
 mount -t devtmpfs dev $root/dev
@@ -248,6 +250,7 @@ busybox poweroff -f
 EOT
 chmod +x "$work/init" "$work/command" "$work/modprobe"
 
+read -r -a boot <<<"${UML_BOOT:-}"
 # The lines pass through pipes of ours because user-mode Linux makes its descriptors
 # non-blocking, which would follow the terminal or file home to the caller.
 mkfifo "$work/stdout" "$work/stderr" "$work/alive"
@@ -259,7 +262,7 @@ ulimit -c 0
 # linux.uml makes itself the leader of a new session unless it is one: started as
 # one, its number is known here.
 TMPDIR=$mem_dir setsid ${preload[@]+"${preload[@]}"} \
-	linux.uml "mem=$mem" rootfstype=hostfs rootflags=/ ro "init=$work/init" \
+	linux.uml "mem=$mem" "${boot[@]}" rootfstype=hostfs rootflags=/ ro "init=$work/init" \
 	"uml_dir=$work/" umid=guest con=null con0=null,fd:1 con1=null,fd:3 con2=null,fd:4 \
 	</dev/null >"$work/console" 2>&1 3>"$work/stdout" 4>"$work/stderr" &
 guest=$!

@@ -413,8 +413,9 @@ fn a_bad_configuration_is_refused_in_one_sentence_before_anything_is_made() {
             ));
             },
         ),
-        ("no seccomp support", |c| {
-            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        ("linux.seccomp.listenerPath is not supported", |c| {
+            c["linux"]["seccomp"] =
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s"});
         }),
         ("field \"root.path\":", |c| {
             c["root"]["path"] = "nowhere".into()
@@ -798,6 +799,128 @@ fn a_new_user_namespace_maps_its_root_to_another_user() {
         .expect("file")
         .uid();
     assert_eq!(owner, 100_000);
+}
+
+/// A process in a user namespace whose root is the machine's 100000; it ends with the
+/// test.
+struct Users(Child);
+
+impl Users {
+    fn new() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "cat"]).stdin(Stdio::piped());
+        let users = Self(command.spawn().expect("unshare is needed"));
+        let own = fs::read_link("/proc/self/ns/user").expect("link");
+        let start = Instant::now();
+        while fs::read_link(users.path("ns/user")).expect("link") == own {
+            assert!(start.elapsed() < PATIENCE, "never left its user namespace");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for map in ["uid_map", "gid_map"] {
+            fs::write(users.path(map), "0 100000 1000").expect("mapped");
+        }
+        users
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0.id()))
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_existing_user_namespace_is_joined_with_mounts_that_its_root_could_not_reach() {
+    let ground = Ground::new("joined");
+    let users = Users::new();
+    std::os::unix::fs::chown(ground.rootfs().join("etc"), Some(100_000), Some(100_000))
+        .expect("chown");
+    let private = ground.dir.path().join("private");
+    fs::create_dir_all(private.join("volume")).expect("mkdir");
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).expect("chmod");
+    fs::write(private.join("volume/file"), "within\n").expect("write");
+    let script = "id; cat /tmp/file; touch /etc/mine; echo n > /dev/null; \
+                  touch /tmp/new || exec sleep 100";
+    let volume = json!({"destination": "/tmp", "type": "bind", "source": private.join("volume"), "options": ["rbind", "ro"]});
+    ground.configure(&["sh", "-c", script], |config| {
+        add_mount(config, volume);
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("array");
+        namespaces.push(json!({"type": "user", "path": users.path("ns/user")}));
+    });
+    let bundle = ground.bundle();
+    let arguments = ["run", "--detach", "--bundle", text(&bundle), &ground.id];
+    assert_eq!(ground.call_detached(&arguments), 0, "{}", ground.log());
+    let started = Instant::now();
+    while !ground.log().contains("Read-only") {
+        assert!(started.elapsed() < PATIENCE, "{}", ground.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let log = ground.log();
+    assert!(log.starts_with("uid=0 gid=0\nwithin\n"), "{log}");
+    let owner = fs::metadata(ground.rootfs().join("etc/mine")).expect("file");
+    assert_eq!(owner.uid(), 100_000);
+    let inside = ground.call(&[
+        "exec",
+        &ground.id,
+        "sh",
+        "-c",
+        "id; cat /proc/self/uid_map; echo out > /dev/stdout",
+    ]);
+    assert_eq!(lines(&inside)[0], "uid=0 gid=0", "{}", errors(&inside));
+    let map: Vec<_> = lines(&inside)[1]
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(map, ["0", "100000", "1000"]);
+    assert_eq!(lines(&inside)[2], "out");
+    ground.call(&["delete", "--force", &ground.id]);
+    ground.assert_no_traces();
+}
+
+#[test]
+fn system_calls_are_filtered_as_the_configuration_says_for_later_processes_too() {
+    let ground = Ground::new("seccomp");
+    let filter = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30},
+            {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 11,
+             "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]},
+            {"names": ["getpgid", "no_such_call"], "action": "SCMP_ACT_KILL_PROCESS"},
+        ],
+    });
+    // With and without what loading a filter takes: it is the same for the program.
+    for promises in [true, false] {
+        ground.configure(&["sleep", "100"], |config| {
+            config["linux"]["seccomp"] = filter.clone();
+            config["process"]["noNewPrivileges"] = promises.into();
+        });
+        let bundle = ground.bundle();
+        let arguments = ["run", "--detach", "--bundle", text(&bundle), &ground.id];
+        assert_eq!(ground.call_detached(&arguments), 0, "{}", ground.log());
+        let sh =
+            |script: &str| ground.call(&["exec", &ground.id, "/bin/busybox", "sh", "-c", script]);
+        let said = sh(
+            "busybox mkdir /tmp/d 2>&1; kill -10 1 2>&1; kill -0 1 && grep -E 'Seccomp:|CapEff' /proc/1/status /proc/self/status",
+        );
+        let text = lines(&said).join("\n");
+        assert!(text.contains("Read-only file system"), "{text}");
+        assert!(text.contains("Resource temporarily unavailable"), "{text}");
+        assert_eq!(text.matches("Seccomp:\t2").count(), 2, "{text}");
+        let capabilities = (1 << 5) | 1 | (1 << 10);
+        let wanted = format!("CapEff:\t{capabilities:016x}");
+        assert_eq!(text.matches(&wanted).count(), 2, "{text}");
+        ground.call(&["delete", "--force", &ground.id]);
+    }
+    ground.assert_no_traces();
 }
 
 #[test]

@@ -88,11 +88,6 @@ fn cells(one: &PodVolumes, volume: &Told) -> [String; 9] {
             .checked_div(all)
             .map(|share| format!("{share}%"))
     });
-    // The first of the figures says why there are none.
-    let no_size = || match volume.unreachable {
-        true => "unreachable".to_owned(),
-        false => nothing(),
-    };
     let kind = match volume
         .claim
         .as_ref()
@@ -100,6 +95,11 @@ fn cells(one: &PodVolumes, volume: &Told) -> [String; 9] {
     {
         Some(persistent) => printable(&format!("{} (pv/{persistent})", volume.kind)),
         None => printable(&volume.kind),
+    };
+    // The first of the figures says why there are none.
+    let no_size = || match volume.unreachable {
+        true => "unreachable".to_owned(),
+        false => nothing(),
     };
     let size = |part: Option<u64>| part.map_or_else(nothing, human);
     [

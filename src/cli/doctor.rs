@@ -8,11 +8,13 @@ use rustix::fs::statfs;
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MountAttrFlags, fsopen};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::thread::ThreadNameSpaceType;
 
 use super::print;
+use crate::pod::users;
 use crate::storage::roots::Roots;
 use crate::sys::cgroup::Cgroups;
-use crate::sys::{loop_device, mount, project_quota};
+use crate::sys::{idmap, loop_device, mount, project_quota, user_namespace};
 use crate::volume::empty_dir;
 
 /// What a look at one thing found.
@@ -32,7 +34,7 @@ use Finding::{Broken, Fine, Lacking};
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(roots: &Roots) -> Result<ExitCode> {
-    let checks: [(&str, Finding); 10] = [
+    let checks: [(&str, Finding); 11] = [
         ("user", user()),
         ("kernel", kernel()),
         ("mount API", mount_api()),
@@ -52,6 +54,7 @@ pub fn run(roots: &Roots) -> Result<ExitCode> {
         ),
         ("data root", data_root(roots)),
         ("limits of emptyDirs", empty_dir_limits(roots)),
+        ("users of pods", users_of_pods(roots)),
         ("limits of resources", resource_capability()),
     ];
     let mut code = ExitCode::SUCCESS;
@@ -137,6 +140,25 @@ fn data_root(roots: &Roots) -> Finding {
             Fine(format!("{}: {free} GiB free", roots.data.display()))
         }
         Err(error) => Broken(format!("{}: {error}", roots.data.display())),
+    }
+}
+
+/// Whether pods can have users of their own, with images and volumes on the data root.
+fn users_of_pods(roots: &Roots) -> Finding {
+    let existing = roots.data.ancestors().find(|path| path.exists());
+    let mounted = || -> std::io::Result<()> {
+        let first = users::DEFAULT.start;
+        let namespace = user_namespace::make(first, users::COUNT, ThreadNameSpaceType::empty())?;
+        let directory = std::fs::File::open(existing.unwrap_or("/".as_ref()))?;
+        let tree = mount::clone_at(directory.as_fd(), "".as_ref(), false)?;
+        idmap::map_users(tree.as_fd(), namespace.as_fd(), false)
+    };
+    match mounted() {
+        Ok(()) => Fine("user namespaces and ID-mapped mounts of the data root".to_owned()),
+        Err(error) => Lacking(format!(
+            "{error}: pods with hostUsers: false do not start; they take Linux 5.19, user namespaces and \
+             a data root on ext4, xfs, btrfs, or tmpfs from 6.3"
+        )),
     }
 }
 

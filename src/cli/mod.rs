@@ -257,6 +257,7 @@ impl Machine {
 
     fn open_as_it_is(roots: &Roots) -> Result<Self> {
         needs_root()?;
+        crate::pod::scope::is_wanted()?;
         roots.create()?;
         let store = Store::open(roots, Durability::Full)?;
         Ok(Self {

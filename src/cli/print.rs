@@ -240,11 +240,7 @@ pub fn error_line(error: &anyhow::Error) -> String {
         Some(StoreError::Conflict { .. }) => "Conflict",
         Some(StoreError::BadRequest { .. }) => "BadRequest",
         Some(StoreError::NotAllowed { .. }) => "Forbidden",
-        Some(
-            StoreError::Immutable { .. }
-            | StoreError::Forbidden { .. }
-            | StoreError::Refused { .. },
-        ) => {
+        Some(StoreError::Forbidden { .. } | StoreError::Refused { .. }) => {
             return format!("The {error:#}");
         }
         _ => return format!("error: {error:#}"),

@@ -115,12 +115,14 @@ fn errors_of_the_store_have_kubectls_words() {
             r#"Error from server (AlreadyExists): pods "web" already exists"#,
         ),
         (
-            StoreError::Immutable {
-                kind: "Pod",
+            StoreError::Forbidden {
                 name: name(),
                 field: "spec.volumes".into(),
             },
-            r#"The Pod "web" is invalid: spec.volumes: this field of an existing Pod cannot be changed; delete it and create it again"#,
+            "The Pod \"web\" is invalid: spec: Forbidden: pod updates may not change fields other than \
+             `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+             `spec.tolerations` (only additions to existing tolerations),\
+             `spec.terminationGracePeriodSeconds`: spec.volumes differs",
         ),
         (
             StoreError::Foreign {

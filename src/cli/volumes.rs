@@ -296,7 +296,7 @@ fn source(volume: &Volume) -> (String, String) {
     };
     let text = |key: &str| source[key].as_str().map(str::to_owned);
     let named = ["name", "secretName", "claimName", "reference", "driver"];
-    let path = match NfsSource::of(volume) {
+    let path = match NfsSource::of(volume, None) {
         Some(nfs) => Some(nfs.export()),
         None => text("path"),
     };

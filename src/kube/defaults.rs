@@ -8,12 +8,17 @@ mod persistence;
 
 pub use persistence::{claim, persistent_volume, storage_class};
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, ObjectFieldSelector, Pod, PodSpec,
     ResourceFieldSelector, ResourceRequirements, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::aggregate;
+use super::qos::{self, Compute};
 
 /// The namespace of objects that name none.
 pub const NAMESPACE: &str = "default";
@@ -38,6 +43,7 @@ pub fn pod(pod: &mut Pod) {
     spec.security_context.get_or_insert_default();
     spec.volumes.iter_mut().flatten().for_each(volume);
     containers(spec);
+    pod_requests(spec);
 }
 
 fn containers(spec: &mut PodSpec) {
@@ -80,6 +86,29 @@ fn requests(resources: &mut ResourceRequirements) {
             requests.insert(name.clone(), limit.clone());
         }
     }
+}
+
+/// What a pod with resources of its own does not request is what its containers do,
+/// or as much as its limit.
+fn pod_requests(spec: &mut PodSpec) {
+    let Some(mut resources) = spec.resources.take() else {
+        return;
+    };
+    let given = |list: &Option<BTreeMap<_, _>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if given(&resources.limits) || given(&resources.requests) {
+        for compute in Compute::ALL {
+            let sum = aggregate::of_containers(spec, qos::request, compute);
+            if sum > 0 {
+                let requests = resources.requests.get_or_insert_default();
+                let sum = || Quantity(compute.text(sum));
+                requests
+                    .entry(compute.name().to_owned())
+                    .or_insert_with(sum);
+            }
+        }
+        requests(&mut resources);
+    }
+    spec.resources = Some(resources);
 }
 
 /// `Always` for images that may change under their name.

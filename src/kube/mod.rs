@@ -10,6 +10,7 @@
 //! [`quantity`] (`1.5Gi`), [`expand`] (`$(VAR)`) and [`duration`] (`7m58s`). So do
 //! those that name and change objects: [`selector`], [`jsonpath`], [`strategic`].
 
+pub mod aggregate;
 mod config;
 mod decode;
 pub mod defaults;
@@ -25,6 +26,7 @@ mod kinds;
 pub mod manifest;
 mod near;
 mod persistence;
+pub mod pids;
 pub mod qos;
 pub mod quantity;
 pub mod selector;

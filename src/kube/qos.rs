@@ -51,12 +51,31 @@ pub enum Compute {
 }
 
 impl Compute {
-    const ALL: [Self; 2] = [Self::Cpu, Self::Memory];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Memory];
 
-    fn name(self) -> &'static str {
+    /// The name of the resource in manifests.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+        }
+    }
+
+    /// An amount in this resource's unit, as people write it: `1500m`, `64Mi`.
+    pub fn text(self, amount: u64) -> String {
+        match self {
+            Self::Cpu if amount.is_multiple_of(1000) => (amount / 1000).to_string(),
+            Self::Cpu => format!("{amount}m"),
+            Self::Memory => {
+                let suffixes = ["Ei", "Pi", "Ti", "Gi", "Mi", "Ki"];
+                let units = suffixes.into_iter().zip([60, 50, 40, 30, 20, 10]);
+                let mut fitting = units.filter(|(_, power)| amount.trailing_zeros() >= *power);
+                match fitting.next().filter(|_| amount > 0) {
+                    Some((suffix, power)) => format!("{}{suffix}", amount >> power),
+                    None => amount.to_string(),
+                }
+            }
         }
     }
 
@@ -83,7 +102,8 @@ pub fn request(resources: Option<&ResourceRequirements>, compute: Compute) -> u6
         .unwrap_or_else(|| limit(resources, compute))
 }
 
-fn given(list: Option<&BTreeMap<String, ApiQuantity>>, compute: Compute) -> Option<u64> {
+/// The amount of a resource in a list, in the unit of `compute`, if it is there.
+pub fn given(list: Option<&BTreeMap<String, ApiQuantity>>, compute: Compute) -> Option<u64> {
     list?
         .get(compute.name())
         .map(|quantity| compute.amount(quantity))
@@ -195,5 +215,11 @@ mod tests {
         assert_eq!(Compute::Cpu.amount(&quantity("250m")), 250);
         assert_eq!(Compute::Memory.amount(&quantity("64Mi")), 67_108_864);
         assert_eq!(Compute::Memory.amount(&quantity("-1")), 0);
+        let texts = [0, 1000, 64 << 20, 3 << 30, 1 << 60].map(|bytes| Compute::Memory.text(bytes));
+        assert_eq!(texts, ["0", "1000", "64Mi", "3Gi", "1Ei"]);
+        assert_eq!(
+            [0, 250, 2000].map(|cpu| Compute::Cpu.text(cpu)),
+            ["0", "250m", "2"]
+        );
     }
 }

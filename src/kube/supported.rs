@@ -15,8 +15,10 @@ pub use persistence::PERSISTENCE;
 use self::drawn::reason;
 use super::error::{Problem, quote};
 use super::field::entry;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The fields of one type of the API, wherever it stands in a pod.
 #[derive(Debug)]
@@ -78,14 +80,13 @@ pub const POD: &[Group] = &[
         kind: "PodSpec",
         at: &["spec"],
         used: "activeDeadlineSeconds containers dnsConfig dnsPolicy hostAliases hostIPC hostNetwork hostPID hostUsers \
-               hostname imagePullSecrets initContainers os restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
+               hostname imagePullSecrets initContainers os overhead resources restartPolicy securityContext shareProcessNamespace terminationGracePeriodSeconds volumes",
         accepted: "affinity automountServiceAccountToken enableServiceLinks nodeName nodeSelector \
-                   overhead preemptionPolicy priority priorityClassName readinessGates schedulerName \
+                   preemptionPolicy priority priorityClassName readinessGates schedulerName \
                    schedulingGroup serviceAccount serviceAccountName subdomain tolerations \
                    topologySpreadConstraints",
-        refused: "ephemeralContainers hostnameOverride resourceClaims resources \
-                  runtimeClassName schedulingGates setHostnameAsFQDN",
-        refused_values: &[("hostUsers", &["false"])],
+        refused: "ephemeralContainers hostnameOverride resourceClaims runtimeClassName schedulingGates setHostnameAsFQDN",
+        ..GROUP
     },
     Group {
         kind: "PodOS",
@@ -109,11 +110,11 @@ pub const POD: &[Group] = &[
     Group {
         kind: "PodSecurityContext",
         at: &["spec.securityContext"],
-        used: "appArmorProfile runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups \
-               supplementalGroupsPolicy",
-        accepted: "fsGroupChangePolicy seLinuxChangePolicy",
-        refused: "fsGroup seLinuxOptions sysctls windowsOptions",
-        refused_values: &[("supplementalGroupsPolicy", &["Strict"])],
+        used: "appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seLinuxOptions \
+               seccompProfile supplementalGroups supplementalGroupsPolicy sysctls",
+        accepted: "seLinuxChangePolicy",
+        refused: "windowsOptions",
+        ..GROUP
     },
     Group {
         kind: "Container",
@@ -168,7 +169,7 @@ pub const POD: &[Group] = &[
     },
     Group {
         kind: "ResourceRequirements",
-        at: &["spec.containers[].resources"],
+        at: &["spec.containers[].resources", "spec.resources"],
         used: "limits requests",
         refused: "claims",
         ..GROUP
@@ -177,9 +178,8 @@ pub const POD: &[Group] = &[
         kind: "SecurityContext",
         at: &["spec.containers[].securityContext"],
         used: "allowPrivilegeEscalation appArmorProfile capabilities privileged procMount readOnlyRootFilesystem \
-               runAsGroup runAsNonRoot runAsUser seccompProfile",
-        refused: "seLinuxOptions windowsOptions",
-        refused_values: &[("procMount", &["Unmasked"])],
+               runAsGroup runAsNonRoot runAsUser seLinuxOptions seccompProfile",
+        refused: "windowsOptions",
         ..GROUP
     },
     Group {
@@ -194,9 +194,7 @@ pub const POD: &[Group] = &[
             "spec.securityContext.seccompProfile",
             "spec.containers[].securityContext.seccompProfile",
         ],
-        used: "type",
-        accepted: "localhostProfile",
-        refused_values: &[("type", &["Localhost", "RuntimeDefault"])],
+        used: "localhostProfile type",
         ..GROUP
     },
     Group {
@@ -205,9 +203,7 @@ pub const POD: &[Group] = &[
             "spec.securityContext.appArmorProfile",
             "spec.containers[].securityContext.appArmorProfile",
         ],
-        used: "type",
-        accepted: "localhostProfile",
-        refused_values: &[("type", &["Localhost", "RuntimeDefault"])],
+        used: "localhostProfile type",
         ..GROUP
     },
     Group {
@@ -427,6 +423,11 @@ fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
     let host_network = spec.host_network.unwrap_or(false);
     let init = spec.init_containers.iter().flatten().enumerate();
     let init = init.map(|(i, container)| (format!("spec.initContainers[{i}]"), container));
+    for (list, amounts) in lists(spec.resources.as_ref()) {
+        for name in amounts.keys().filter(|name| name.contains(['/', '-'])) {
+            refused.push(entry(&format!("spec.resources.{list}"), name));
+        }
+    }
     let proper = spec.containers.iter().enumerate();
     let proper = proper.map(|(i, container)| (format!("spec.containers[{i}]"), container));
     for (at, container) in init.chain(proper) {
@@ -435,14 +436,8 @@ fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
                 refused.push(format!("{at}.ports[{i}].hostPort"));
             }
         }
-        let Some(resources) = &container.resources else {
-            continue;
-        };
-        for (list, amounts) in [
-            ("limits", &resources.limits),
-            ("requests", &resources.requests),
-        ] {
-            for name in amounts.iter().flat_map(|amounts| amounts.keys()) {
+        for (list, amounts) in lists(container.resources.as_ref()) {
+            for name in amounts.keys() {
                 // Names without a domain are either those of every machine
                 // or mistakes, which validation tells the user.
                 if name.contains('/') {
@@ -451,6 +446,17 @@ fn refuse_combinations(spec: &PodSpec, refused: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// The lists of amounts, with their names.
+fn lists(
+    resources: Option<&ResourceRequirements>,
+) -> impl Iterator<Item = (&'static str, &BTreeMap<String, Quantity>)> {
+    let limits = resources.and_then(|resources| resources.limits.as_ref());
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    let limits = limits.map(|limits| ("limits", limits));
+    let requests = requests.map(|requests| ("requests", requests));
+    limits.into_iter().chain(requests)
 }
 
 #[cfg(test)]

@@ -1,27 +1,22 @@
 //! A container's control group, in the unified hierarchy (cgroups(7), version 2)
 //! or in every version 1 hierarchy of the machine.
 //!
-//! The hierarchies are found by looking at `/sys/fs/cgroup`, never by reading
-//! the mount table, whose length is other people's business. A process is never
-//! moved by its number either: on version 2 it is born in its group, on version
-//! 1 it moves itself, which spares the kernel the lock that makes moving others
-//! slow (milliseconds per container).
+//! A process is never moved by its number: on version 2 it is born in its group, on
+//! version 1 it moves itself, which spares the kernel the lock that makes moving
+//! others slow (milliseconds per container).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{StatFs, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::error::OciError;
+use super::limits;
+use crate::sys::cgroup::tree::{self, Mounted, ROOT, is_gone};
 use crate::sys::pidfd;
-
-const ROOT: &str = "/sys/fs/cgroup";
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
-const CGROUP1_MAGIC: u64 = 0x0027_e0eb;
 
 /// How long killed processes may take to leave a group: they can be stuck in
 /// the kernel, waiting for a device or a server.
@@ -62,7 +57,7 @@ impl Cgroup {
         };
         if path.to_string_lossy().contains(':') {
             return Err(OciError::Unsupported(format!(
-                "cgroupsPath {path:?} is meant for systemd, whose cgroup driver is not supported yet: use the cgroupfs driver and a plain path"
+                "cgroupsPath {path:?} is meant for systemd: add --systemd-cgroup, or give a plain path"
             )));
         }
         let mut relative = PathBuf::new();
@@ -82,20 +77,22 @@ impl Cgroup {
                 "cgroupsPath {path:?} names the root of the hierarchy: name a group below it"
             )));
         }
-        if has_magic(Path::new(ROOT), CGROUP2_MAGIC) {
-            return Ok(Self::Unified(Path::new(ROOT).join(relative)));
-        }
-        let hierarchies = mounted_hierarchies().map_err(OciError::step::<io::Error>(format!(
+        let mounted = tree::mounted().map_err(OciError::step::<io::Error>(format!(
             "look for cgroups in {ROOT}"
         )))?;
+        let mut hierarchies = match mounted {
+            Mounted::Unified => return Ok(Self::Unified(Path::new(ROOT).join(relative))),
+            Mounted::Legacy(hierarchies) => hierarchies,
+        };
+        hierarchies.retain(|hierarchy| !hierarchy.unified);
         if hierarchies.is_empty() {
             return Err(OciError::Unsupported(format!(
                 "no cgroup file system is mounted on {ROOT}: mount one (mount -t cgroup2 none {ROOT})"
             )));
         }
-        let at = |(name, mount_point): (String, PathBuf)| Hierarchy {
-            name,
-            directory: mount_point.join(&relative),
+        let at = |one: tree::Hierarchy| Hierarchy {
+            name: one.name,
+            directory: one.path.join(&relative),
         };
         Ok(Self::Legacy(hierarchies.into_iter().map(at).collect()))
     }
@@ -126,6 +123,48 @@ impl Cgroup {
                 .iter()
                 .find(|hierarchy| hierarchy.name.split(',').any(|name| name == controller))
                 .map(|hierarchy| hierarchy.directory.as_path()),
+        }
+    }
+
+    /// Names of the controllers whose files groups below this one have.
+    ///
+    /// # Errors
+    /// What reading the group says.
+    pub fn controllers(&self) -> io::Result<Vec<String>> {
+        let names = |names: &str, separator| names.split(separator).map(str::to_owned).collect();
+        match self {
+            Self::Unified(directory) => {
+                let available = fs::read_to_string(directory.join("cgroup.subtree_control"))?;
+                Ok(names(available.trim_end(), ' '))
+            }
+            Self::Legacy(hierarchies) => Ok(hierarchies
+                .iter()
+                .flat_map(|hierarchy| -> Vec<String> { names(&hierarchy.name, ',') })
+                .collect()),
+        }
+    }
+
+    /// Writes `value` to a file of this group, which kernels may be built without.
+    /// Returns whether the file is there.
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub fn set_if_there(&self, file: &str, value: &str) -> io::Result<bool> {
+        let controller = file.split('.').next().unwrap_or_default();
+        let Some(directory) = self.directory(controller) else {
+            return Ok(false);
+        };
+        match limits::write(&directory.join(file), value) {
+            Err(error) if is_gone(&error) => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Lets the groups below this one use all controllers that it has (cgroup v2;
+    /// on v1 they do).
+    pub fn hand_down(&self) {
+        if let Self::Unified(directory) = self {
+            hand_down_controllers(directory);
         }
     }
 
@@ -161,20 +200,11 @@ impl Cgroup {
     ///
     /// # Errors
     /// What reading the group says; a group that is gone has no processes.
-    pub fn processes(&self) -> io::Result<Vec<i32>> {
-        let mut found = Vec::new();
+    pub fn processes(&self) -> io::Result<BTreeSet<i32>> {
+        let mut found = BTreeSet::new();
         for directory in self.directories() {
-            for_each_group(directory, &mut |group| {
-                let text = match fs::read_to_string(group.join("cgroup.procs")) {
-                    Err(error) if is_gone(&error) => return Ok(()),
-                    other => other?,
-                };
-                found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-                Ok(())
-            })?;
+            found.extend(tree::processes(directory)?);
         }
-        found.sort_unstable();
-        found.dedup();
         Ok(found)
     }
 
@@ -210,25 +240,12 @@ impl Cgroup {
     /// [`OciError::Step`] when processes are still in it after ten seconds.
     pub fn remove(&self) -> Result<(), OciError> {
         let deadline = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_micros(100);
         for directory in self.directories() {
-            loop {
-                let error = match remove_tree(directory) {
-                    Ok(()) => break,
-                    Err(error) => error,
-                };
-                let busy = error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error());
-                if !busy || Instant::now() > deadline {
-                    return Err(OciError::step::<io::Error>(format!(
-                        "remove cgroup {directory:?}"
-                    ))(error));
-                }
-                self.signal(9).map_err(OciError::step::<io::Error>(format!(
-                    "end the processes in cgroup {directory:?}"
-                )))?;
-                sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
+            tree::remove(directory, deadline, || self.signal(9)).map_err(OciError::step::<
+                io::Error,
+            >(format!(
+                "remove cgroup {directory:?}"
+            )))?;
         }
         Ok(())
     }
@@ -262,26 +279,6 @@ impl Entrance {
         }
         Ok(())
     }
-}
-
-fn has_magic(path: &Path, magic: u64) -> bool {
-    statfs(path).is_ok_and(|found: StatFs| found.f_type as u64 == magic)
-}
-
-/// The names and mount points of the version 1 hierarchies.
-pub(crate) fn mounted_hierarchies() -> io::Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(ROOT)? {
-        let entry = entry?;
-        // Symbolic links lead from `cpu` to `cpu,cpuacct`.
-        if entry.file_type()?.is_dir() && has_magic(&entry.path(), CGROUP1_MAGIC) {
-            found.push((
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.path(),
-            ));
-        }
-    }
-    Ok(found)
 }
 
 fn make(directory: &Path) -> Result<(), OciError> {
@@ -331,12 +328,9 @@ fn create_legacy(hierarchy: &Hierarchy) -> Result<(), OciError> {
     let directory = &hierarchy.directory;
     let is_cpuset = hierarchy.name.split(',').any(|name| name == "cpuset");
     if !is_cpuset {
-        return match fs::create_dir_all(directory) {
-            Err(error) => Err(OciError::step::<io::Error>(format!(
-                "create cgroup {directory:?}"
-            ))(error)),
-            Ok(()) => Ok(()),
-        };
+        return tree::make(directory).map_err(OciError::step::<io::Error>(format!(
+            "create cgroup {directory:?}"
+        )));
     }
     // A cpuset without processors and memory nodes takes no process; a new one
     // has none until they are copied from the group above.
@@ -360,36 +354,6 @@ fn create_legacy(hierarchy: &Hierarchy) -> Result<(), OciError> {
         }
     }
     Ok(())
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    // ENODEV: the directory went while its file was being read.
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
-}
-
-/// Calls `visit` for the group and every group below it, the deepest first.
-fn for_each_group(group: &Path, visit: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
-    let entries = match fs::read_dir(group) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            for_each_group(&entry.path(), visit)?;
-        }
-    }
-    visit(group)
-}
-
-fn remove_tree(group: &Path) -> io::Result<()> {
-    let remove = |group: &Path| match fs::remove_dir(group) {
-        Err(error) if is_gone(&error) => Ok(()),
-        other => other,
-    };
-    // Most groups have none below them: then one call does it.
-    remove(group).or_else(|_| for_each_group(group, &mut |group| remove(group)))
 }
 
 #[cfg(test)]
@@ -432,7 +396,8 @@ mod tests {
             fs::create_dir(directory.join("below")).expect("nested group");
             fs::write(directory.join("cgroup.procs"), child.id().to_string()).expect("move");
         }
-        assert_eq!(cgroup.processes().expect("processes"), [child.id() as i32]);
+        let processes = cgroup.processes().expect("processes");
+        assert_eq!(processes, BTreeSet::from([child.id() as i32]));
         drop(entrance);
         cgroup.remove().expect("remove");
         cgroup.remove().expect("remove again");

@@ -12,17 +12,15 @@ use libcontainer::process::args::ContainerArgs;
 use libcontainer::process::init::container_init_process;
 use libcontainer::process::init::error::InitProcessError;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
-use rustix::thread::{
-    ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
-};
+use rustix::process::{DumpableBehavior, Uid, set_dumpable_behavior};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups};
 
 use super::cgroup::Entrance;
 use super::error::sentence;
 use super::launch::{Join, Pipes, Streams};
 use super::namespaces;
-use super::rootfs::{Root, RootfsError};
+use super::rootfs::{Lent, Root, RootfsError};
+use super::users;
 
 /// What the new process is told.
 pub(crate) struct Beginning<'a> {
@@ -87,12 +85,22 @@ fn connect(streams: Streams) -> Result<(), String> {
 fn settle(beginning: &Beginning<'_>, pipes: &mut Pipes) -> Result<(), String> {
     let Beginning { spec, args, .. } = *beginning;
     let failed = |error: RootfsError| format!("cannot set up the root file system: {error}");
-    namespaces::enter(spec)?;
-    let root = Root::build(spec, &args.rootfs).map_err(|error| match error {
+    let unbuilt = |error: RootfsError| match error {
         // Nothing about the root is wrong then.
         error @ RootfsError::Source { .. } => error.to_string(),
         error => failed(error),
-    })?;
+    };
+    namespaces::join(spec)?;
+    let lent = match users::joined(spec) {
+        Some(path) => {
+            let lent = Lent::of(spec, &args.rootfs).map_err(unbuilt)?;
+            users::enter(path)?;
+            Some(lent)
+        }
+        None => None,
+    };
+    namespaces::make(spec)?;
+    let root = Root::build(spec, &args.rootfs, lent).map_err(unbuilt)?;
     if let Some(hooks) = spec.hooks() {
         // The creator runs those that belong outside, then it is our turn.
         pipes
@@ -174,14 +182,9 @@ fn prepare(
     let own_users = mapped.is_some()
         || join.is_some_and(|join| join.namespaces.contains(&LinuxNamespaceType::User));
     if own_users {
-        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(errno("become group 0"))?;
-        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(errno("become user 0"))?;
+        return users::become_root();
     }
-    match set_thread_groups(&[]) {
-        // Where groups may not be set, they may not be kept for use either.
-        Err(rustix::io::Errno::PERM) if own_users => Ok(()),
-        other => other.map_err(errno("drop the caller's groups")),
-    }
+    set_thread_groups(&[]).map_err(errno("drop the caller's groups"))
 }
 
 fn enter(join: &Join<'_>) -> Result<(), String> {

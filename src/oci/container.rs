@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use libcontainer::hooks::run_hooks;
-use oci_spec::runtime::{Hook, LinuxBuilder, Process, Spec};
+use oci_spec::runtime::{Hook, LinuxBuilder, LinuxNamespaceType, Process, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -22,7 +22,11 @@ use super::devices;
 use super::error::{OciError, sentence};
 use super::launch::{Join, Launch, Launched, Streams, hook_state, launch};
 use super::limits;
+use super::seccomp::Filter;
 use super::state::{Entry, Record, START_SOCKET, Status, start_time};
+use super::systemd::{Placeholder, Scope};
+use super::users;
+use crate::sys::file_user::with_files_for;
 use crate::sys::pidfd;
 
 /// How long a killed init may take to die before giving up on it.
@@ -61,6 +65,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Move the root instead of pivoting to it: for roots on a ramfs.
     pub no_pivot: bool,
+    /// Have systemd make the control group.
+    pub systemd_cgroup: bool,
 }
 
 /// A process to be run in a container.
@@ -137,10 +143,16 @@ pub fn create_with(container: Create<'_>, options: Options) -> Result<Created, O
         reason: format!("field \"root.path\": {path:?}: {}", sentence(&error)),
     })?;
     let linux = container.spec.linux().as_ref();
-    let cgroup = Cgroup::locate(
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        container.id,
-    )?;
+    let group = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let scope = match options.systemd_cgroup {
+        true => Some(Scope::parse(group, container.id)?),
+        false => None,
+    };
+    let place = scope.as_ref().map(Scope::path);
+    let cgroup = Cgroup::locate(place.as_deref().or(group), container.id)?;
+
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let filter = seccomp.map(Filter::compile).transpose()?;
 
     let entry = Entry::new(container.state_root, container.id)?;
     entry.claim()?;
@@ -158,24 +170,50 @@ pub fn create_with(container: Create<'_>, options: Options) -> Result<Created, O
             .map(|all| all.iter().map(|namespace| namespace.typ()).collect())
             .unwrap_or_default(),
         cgroup,
+        scope,
         hooks: container.spec.hooks().clone(),
     };
-    let created = build(container, options, &entry, &record);
+    let placeholder = hold(&container, &entry, &record).inspect_err(|_| {
+        // Nothing else has been made: a scope that was there is somebody else's. The
+        // first failure is the one to report.
+        let _ = entry.remove();
+    })?;
+    let created = build(container, options, filter, &entry, &record);
+    drop(placeholder);
     if created.is_err() {
-        // The first failure is the one to report.
-        let _ = record.cgroup.remove();
+        let _ = remove_group(&record);
         let _ = entry.remove();
     }
     created
 }
 
+/// Writes the record, and has systemd make the scope if there is to be one.
+fn hold(
+    container: &Create<'_>,
+    entry: &Entry,
+    record: &Record,
+) -> Result<Option<Placeholder>, OciError> {
+    entry.save(record)?;
+    let Some(scope) = &record.scope else {
+        return Ok(None);
+    };
+    let linux = container.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    scope
+        .start(container.id, &record.cgroup, resources)
+        .map(Some)
+}
+
 fn build(
     container: Create<'_>,
     options: Options,
+    filter: Option<Filter>,
     entry: &Entry,
     record: &Record,
 ) -> Result<Created, OciError> {
-    entry.save(record)?;
+    if let Some(filter) = &filter {
+        filter.save(&entry.directory)?;
+    }
     record.cgroup.create()?;
     let linux = container.spec.linux().as_ref();
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
@@ -186,7 +224,15 @@ fn build(
         )?;
     }
     let spec = adapt(container.spec, &record.cgroup, &record.rootfs);
-    make_working_directory(&spec, &record.rootfs);
+    let make = || make_working_directory(&spec, &record.rootfs);
+    match users::mapped_root(&spec) {
+        None => make(),
+        Some((user, group)) => {
+            with_files_for(user, group, make).map_err(OciError::step::<io::Error>(
+                "make the working directory for the container's root",
+            ))?
+        }
+    }
     let launched = launch(Launch {
         id: container.id,
         spec,
@@ -208,6 +254,7 @@ fn build(
         no_pivot: options.no_pivot,
         sibling: container.as_sibling,
         join: None,
+        filter,
     })?;
     let saved = start_time(launched.process.pid)
         .ok_or(OciError::NotRunning)
@@ -344,10 +391,17 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, OciError> {
     let entry = Entry::new(exec.state_root, exec.id)?;
     let record = entry.load()?;
     let init = record.open_init()?;
-    let linux = LinuxBuilder::default()
+    let filter = Filter::saved(&entry.directory)?;
+    let mut linux = LinuxBuilder::default()
         .namespaces(Vec::new())
         .build()
         .map_err(|error| OciError::Unsupported(sentence(&error)))?;
+    if record.namespaces.contains(&LinuxNamespaceType::User) {
+        let users = users::mapping_of(record.pid).map_err(OciError::step::<io::Error>(
+            "read the users of the container",
+        ))?;
+        linux.set_uid_mappings(Some(users));
+    }
     let mut process = exec.process.clone();
     add_home(&mut process, &record.rootfs);
     let mut spec = Spec::default();
@@ -377,6 +431,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, OciError> {
             init: &init,
             namespaces: &record.namespaces,
         }),
+        filter,
     });
     if launched.is_err() {
         // It may not have been made yet.
@@ -445,7 +500,7 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<(), OciError> 
         let _ = pidfd::send_signal(&init, 9);
         await_end(&init, id)?;
     }
-    record.cgroup.remove()?;
+    remove_group(&record)?;
     let hooks = record
         .hooks
         .as_ref()
@@ -453,6 +508,12 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<(), OciError> 
     let run = run_recorded_hooks("poststop", hooks, &record);
     entry.remove()?;
     run
+}
+
+/// Removes a container's control group with what is left in it.
+fn remove_group(record: &Record) -> Result<(), OciError> {
+    record.cgroup.remove()?;
+    record.scope.as_ref().map_or(Ok(()), Scope::stop)
 }
 
 fn await_end(process: impl AsFd, id: &str) -> Result<(), OciError> {

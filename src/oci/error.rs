@@ -55,6 +55,9 @@ pub enum OciError {
     /// The configuration asks for what this build cannot do.
     #[error("{0}")]
     Unsupported(String),
+    /// systemd does not do what it was asked to.
+    #[error(transparent)]
+    Systemd(#[from] crate::sys::systemd::SystemdError),
     /// A step in the runtime's own process failed.
     #[error("cannot {step}: {}", sentence(source))]
     Step {

@@ -22,6 +22,7 @@ use oci_spec::runtime::{Hook, Process, Spec};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::ioctl_tiocsctty;
 
+use super::confinement::Confinement;
 use super::error::sentence;
 use crate::sys::exec::execve;
 
@@ -33,6 +34,7 @@ pub(crate) struct Execute {
     /// What the container needs in its environment besides its own strings.
     additions: Rc<RefCell<Vec<(String, String)>>>,
     first: Rc<OnceCell<First>>,
+    confinement: Rc<OnceCell<Confinement>>,
 }
 
 /// What only a container's first process does.
@@ -50,7 +52,13 @@ impl Execute {
             program: Rc::default(),
             additions: Rc::default(),
             first: Rc::default(),
+            confinement: Rc::default(),
         }
+    }
+
+    /// The process shall be confined before it executes its program.
+    pub(crate) fn confine(&self, confinement: Confinement) {
+        self.confinement.get_or_init(|| confinement);
     }
 
     /// The process will be the first of a container: it takes its terminal, and
@@ -136,7 +144,10 @@ impl Executor for Execute {
             CString::new(program.as_os_str().as_encoded_bytes()),
         ) {
             (Ok(arguments), Ok(environment), Ok(program)) => {
-                execve(&program, &arguments, &environment)
+                let confinement = self.confinement.get();
+                execve(&program, &arguments, &environment, || {
+                    confinement.map_or(Ok(()), Confinement::apply)
+                })
             }
             _ => io::ErrorKind::InvalidInput.into(),
         };

@@ -28,8 +28,11 @@ use rustix::process::Uid;
 
 use super::cgroup::Entrance;
 use super::child::{Beginning, become_container};
+use super::confinement::Confinement;
 use super::error::{OciError, sentence};
 use super::executor::Execute;
+use super::seccomp::Filter;
+use super::users;
 use crate::sys::clone::{CloneOptions, Cloned, clone_process};
 use crate::sys::namespace::ForChildren;
 use crate::sys::pidfd;
@@ -68,6 +71,8 @@ pub(crate) struct Launch<'a> {
     pub no_pivot: bool,
     pub sibling: bool,
     pub join: Option<Join<'a>>,
+    /// What decides over the program's system calls.
+    pub filter: Option<Filter>,
 }
 
 /// A process that waits for its start.
@@ -166,12 +171,16 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, OciError> {
     if new {
         pipes.execute.first_of(&launch.spec, &state.state);
     }
+    let mut rest = remainder(&launch.spec);
+    if let (Some(filter), Some(process)) = (launch.filter, rest.process_mut()) {
+        pipes.execute.confine(Confinement::new(filter, process));
+    }
     let args = ContainerArgs {
         // The namespaces and the root are there when libcontainer takes over,
         // as they are for a process that joins a container.
         container_type: ContainerType::TenantContainer { exec_notify_fd: -1 },
         syscall: SyscallType::Linux,
-        spec: Rc::new(remainder(&launch.spec)),
+        spec: Rc::new(rest),
         rootfs: launch.rootfs,
         console_socket: raw(&launch.console).filter(|_| !new),
         notify_listener: listener,
@@ -414,16 +423,17 @@ fn hand_over(spec: &Spec, streams: &Streams) {
     let Some(user) = spec.process().as_ref().map(|process| process.user()) else {
         return;
     };
-    if user.uid() == 0 {
+    // Nobody whom the machine knows cannot be given anything.
+    let Some(owner) = users::on_host(spec, user.uid()).filter(|owner| *owner != 0) else {
         return;
-    }
+    };
     let stream = |given: &Option<OwnedFd>, own: &dyn AsFd| {
         let fd = given.as_ref().map_or(own.as_fd(), AsFd::as_fd);
         let is_pipe = rustix::fs::fstat(fd)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
         if is_pipe {
             // A pipe on a read-only file system stays as it is.
-            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid())), None);
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(owner)), None);
         }
     };
     stream(&streams.stdin, &io::stdin());
@@ -436,7 +446,7 @@ fn remainder(spec: &Spec) -> Spec {
     let mut rest = spec.clone();
     rest.set_mounts(None).set_hooks(None);
     if let Some(linux) = rest.linux_mut() {
-        linux.set_namespaces(None);
+        linux.set_namespaces(None).set_seccomp(None);
     }
     rest
 }

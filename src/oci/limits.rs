@@ -18,10 +18,10 @@ use super::error::{OciError, sentence};
 
 /// One value for one file of a control group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Setting {
+pub(super) struct Setting {
     controller: String,
-    file: String,
-    value: String,
+    pub(super) file: String,
+    pub(super) value: String,
     /// Kernels may be built without this file, and lose nothing by it.
     optional: bool,
 }
@@ -49,11 +49,7 @@ fn set_if_there(file: &str, value: impl ToString) -> Setting {
 /// [`OciError::Step`] naming the file and the value, [`OciError::Unsupported`]
 /// when the machine lacks the controller.
 pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), OciError> {
-    let settings = match cgroup {
-        Cgroup::Unified(_) => unified(resources),
-        Cgroup::Legacy(_) => legacy(resources),
-    };
-    for setting in settings.map_err(OciError::Unsupported)? {
+    for setting in settings(cgroup, resources)? {
         let Some(directory) = cgroup.directory(&setting.controller) else {
             return Err(missing(&setting, None));
         };
@@ -76,7 +72,34 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), O
     Ok(())
 }
 
-fn write(path: &Path, value: &str) -> io::Result<()> {
+/// What `resources` means for the files of a group.
+///
+/// # Errors
+/// [`OciError::Unsupported`] for what makes no sense to this version of cgroups.
+pub(super) fn settings(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+) -> Result<Vec<Setting>, OciError> {
+    let settings = match cgroup {
+        Cgroup::Unified(_) => unified(resources),
+        Cgroup::Legacy(_) => legacy(resources),
+    };
+    settings.map_err(OciError::Unsupported)
+}
+
+impl Cgroup {
+    /// Writes every limit of `resources` into this group, which exists. Device rules
+    /// are left out.
+    ///
+    /// # Errors
+    /// [`OciError::Step`] naming the file and the value, [`OciError::Unsupported`]
+    /// when the machine lacks the controller.
+    pub fn limit(&self, resources: &LinuxResources) -> Result<(), OciError> {
+        apply(self, resources)
+    }
+}
+
+pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     // No O_CREAT: a missing file is a missing controller, not a refusal.
     OpenOptions::new()
         .write(true)
@@ -171,10 +194,21 @@ fn unified_memory(memory: &LinuxMemory) -> Result<Vec<Setting>, String> {
     Ok(settings)
 }
 
-/// The weight (1 to 10000, usually 100) for shares (2 to 262144, usually 1024):
-/// the linear map that Kubernetes documents for nodes with cgroup v2.
+/// The weight (1 to 10000, usually 100) for shares (2 to 262144, usually 1024): in
+/// the logarithms the parabola through these three pairs, which is what Kubernetes
+/// documents, and runc and crun use, since 2025.
+/// <https://kubernetes.io/blog/2026/01/30/new-cgroup-v1-to-v2-cpu-conversion-formula/>
 fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let bits = f64::from(u32::try_from(shares).unwrap_or(u32::MAX)).log2();
+            let digits = bits.mul_add(bits + 125.0, -126.0) / 612.0;
+            // Between 1 and 10000 by then.
+            10f64.powf(digits).ceil() as u64
+        }
+    }
 }
 
 fn unified_cpu(cpu: &LinuxCpu) -> Vec<Setting> {
@@ -402,7 +436,7 @@ mod tests {
             [
                 "memory.max=268435456",
                 "memory.swap.max=0",
-                "cpu.weight=20",
+                "cpu.weight=59",
                 "cpu.max=50000 100000",
                 "pids.max=100",
             ]
@@ -422,7 +456,8 @@ mod tests {
 
     #[test]
     fn the_weight_of_shares_covers_the_whole_range() {
-        assert_eq!([weight(2), weight(1024), weight(262_144)], [1, 39, 10_000]);
+        assert_eq!([weight(2), weight(1024), weight(262_144)], [1, 100, 10_000]);
+        assert_eq!([weight(102), weight(256), weight(512)], [17, 35, 59]);
         assert_eq!([weight(1), weight(u64::MAX)], [1, 10_000]);
     }
 

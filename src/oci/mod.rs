@@ -5,6 +5,7 @@ pub mod cgroup;
 mod child;
 pub mod command;
 pub mod config;
+mod confinement;
 pub mod container;
 pub mod defaults;
 mod devices;
@@ -14,7 +15,10 @@ mod launch;
 mod limits;
 mod namespaces;
 mod rootfs;
+pub mod seccomp;
 pub mod signal;
 pub mod state;
+pub mod systemd;
+mod users;
 
 pub use error::OciError;

@@ -13,28 +13,21 @@ use rustix::thread::{UnshareFlags, move_into_link_name_space};
 use super::error::sentence;
 use crate::sys::namespace::leave;
 
-/// Joins the namespaces that have a path, makes the others, and names the
-/// machine in a new UTS namespace.
+/// Joins the namespaces that have a path, but for a user namespace: in that the
+/// process might lack what it takes to enter the others.
 ///
 /// # Errors
-/// One sentence with the kind and path of the namespace, or the name.
-pub(super) fn enter(spec: &Spec) -> Result<(), String> {
-    let linux = spec.linux().as_ref();
-    let namespaces = linux
-        .and_then(|linux| linux.namespaces().as_deref())
-        .unwrap_or_default();
-    let mut new = UnshareFlags::empty();
+/// One sentence with the kind and path of the namespace.
+pub(super) fn join(spec: &Spec) -> Result<(), String> {
     let mut join = Vec::new();
-    for namespace in namespaces {
-        match namespace.path() {
-            None => new |= flag(namespace.typ()),
-            Some(path) if !flag(namespace.typ()).is_empty() => {
-                // All are opened before any is entered: in another mount
-                // namespace the paths mean something else.
-                let file = File::open(path).map_err(|error| failed(namespace, &error))?;
-                join.push((file, namespace));
-            }
-            Some(_) => {}
+    for namespace in listed(spec) {
+        if let Some(path) = namespace.path()
+            && !flag(namespace.typ()).is_empty()
+        {
+            // All are opened before any is entered: in another mount
+            // namespace the paths mean something else.
+            let file = File::open(path).map_err(|error| failed(namespace, &error))?;
+            join.push((file, namespace));
         }
     }
     join.sort_by_key(|(_, namespace)| namespace.typ() == LinuxNamespaceType::Mount);
@@ -42,6 +35,20 @@ pub(super) fn enter(spec: &Spec) -> Result<(), String> {
         move_into_link_name_space(file.as_fd(), None)
             .map_err(|error| failed(namespace, &error.into()))?;
     }
+    Ok(())
+}
+
+/// Makes the namespaces that have no path, and names the machine in a new UTS
+/// namespace. They belong to the user namespace that the process is in.
+///
+/// # Errors
+/// One sentence with the name, or what unshare(2) says.
+pub(super) fn make(spec: &Spec) -> Result<(), String> {
+    let new: UnshareFlags = listed(spec)
+        .iter()
+        .filter(|namespace| namespace.path().is_none())
+        .map(|namespace| flag(namespace.typ()))
+        .collect();
     if !new.is_empty() {
         leave(new).map_err(|error| format!("cannot make namespaces: {}", sentence(&error)))?;
     }
@@ -57,6 +64,18 @@ pub(super) fn enter(spec: &Spec) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether the process makes a namespace of this kind.
+pub(super) fn is_new(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let mut all = listed(spec).iter();
+    all.any(|namespace| namespace.typ() == kind && namespace.path().is_none())
+}
+
+fn listed(spec: &Spec) -> &[LinuxNamespace] {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
+    namespaces.unwrap_or_default()
 }
 
 fn failed(namespace: &LinuxNamespace, error: &io::Error) -> String {

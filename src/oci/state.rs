@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::error::OciError;
+use super::seccomp;
+use super::systemd::Scope;
 use crate::sys::pidfd;
 
 const RECORD: &str = "state.json";
@@ -76,6 +78,8 @@ pub struct Record {
     pub namespaces: Vec<LinuxNamespaceType>,
     /// Its control group.
     pub cgroup: Cgroup,
+    /// The scope that systemd made for it, if it did.
+    pub scope: Option<Scope>,
     /// Its hooks, of which poststart and poststop are still to run.
     pub hooks: Option<Hooks>,
 }
@@ -183,7 +187,7 @@ impl Entry {
     /// # Errors
     /// [`OciError::Step`] naming it.
     pub fn remove(&self) -> Result<(), OciError> {
-        for name in [START_SOCKET, "state.json.new", RECORD] {
+        for name in [START_SOCKET, seccomp::FILE, "state.json.new", RECORD] {
             match fs::remove_file(self.directory.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(OciError::step::<io::Error>(format!(

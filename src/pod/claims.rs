@@ -160,6 +160,7 @@ pub fn source(
         ..Volume::default()
     };
     let mut persistent = Persistent {
+        name: name(volume).to_owned(),
         mount_options: spec.mount_options.unwrap_or_default(),
         is_local: spec.local.is_some(),
     };

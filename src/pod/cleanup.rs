@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::claims;
 use super::home::{self, Home};
 use super::lock::Lock;
+use super::scope;
 use crate::storage::roots::Roots;
 use crate::storage::store::Store;
 use crate::sys::cgroup::Cgroups;
@@ -40,8 +41,16 @@ const GIVE_UP: Duration = Duration::from_secs(3);
 /// A process that does not end, or a directory that cannot be removed.
 pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
-    let group = home.cgroup();
-    if cgroups.exists(&group) {
+    let mut any = false;
+    if let Some(group) = scope::group(home) {
+        scope::clear(home, &group, cgroups, deadline)?;
+    }
+    // First the keeper: it would start again what ends.
+    for group in [home.keeper_cgroup(), home.cgroup()] {
+        if !cgroups.exists(&group) {
+            continue;
+        }
+        any = true;
         cgroups
             .leave(&group)
             .context("cannot leave the pod's control group")?;
@@ -56,6 +65,8 @@ pub fn release(home: &Home, cgroups: &Cgroups) -> Result<()> {
         cgroups
             .remove(&group, deadline)
             .context("cannot remove the pod's control groups")?;
+    }
+    if any {
         cgroups.remove_if_empty(&home::cgroup_parent(&home.roots));
     }
     delete(&home.roots.run.join("pods"), &home.uid).context("cannot remove the run directory")

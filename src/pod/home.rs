@@ -6,6 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
+use super::scope;
 use crate::storage::roots::{RUN_ROOT, Roots};
 
 /// The places of one pod.
@@ -93,13 +94,21 @@ impl Home {
     /// The pod's control group, the parent of its containers'.
     #[must_use]
     pub fn cgroup(&self) -> String {
+        if let Some(scope) = scope::group(self) {
+            return format!("{scope}/{}", scope::POD);
+        }
         format!("{}/{}", cgroup_parent(&self.roots), group_name(&self.uid))
     }
 
-    /// The control group of the keeper and its launcher.
+    /// The control group of the keeper and its launcher. It lies beside the pod's:
+    /// what limits the pod must not choke, or kill, those who look after it.
     #[must_use]
     pub fn keeper_cgroup(&self) -> String {
-        format!("{}/keeper", self.cgroup())
+        if let Some(scope) = scope::group(self) {
+            return format!("{scope}/{}", scope::KEEPER);
+        }
+        let parent = cgroup_parent(&self.roots);
+        format!("{parent}/{}", keeper_group_name(&self.uid))
     }
 
     /// The control group of one container.
@@ -120,12 +129,24 @@ pub fn locks(roots: &Roots) -> PathBuf {
 /// machine never touch each other's groups.
 #[must_use]
 pub fn cgroup_parent(roots: &Roots) -> String {
+    format!("/{}", group_of_all(roots))
+}
+
+/// The name of [`cgroup_parent`].
+#[must_use]
+pub fn group_of_all(roots: &Roots) -> String {
     if roots.run == Path::new(RUN_ROOT) {
-        return "/orlop".to_owned();
+        return "orlop".to_owned();
     }
     let mut hasher = DefaultHasher::new();
     roots.run.hash(&mut hasher);
-    format!("/orlop-{:016x}", hasher.finish())
+    format!("orlop-{:016x}", hasher.finish())
+}
+
+/// The name of the control group of a pod's keeper below [`cgroup_parent`].
+#[must_use]
+pub fn keeper_group_name(uid: &str) -> String {
+    format!("keeper{uid}")
 }
 
 /// The name of a pod's control group below [`cgroup_parent`].

@@ -12,10 +12,12 @@
 //! that holds the pod's lock ([`lock`]) may do them, again and again. What claims and
 //! volumes ask for outside of the database is done by the [`steward`].
 
+pub mod amounts;
 pub mod claims;
 pub mod cleanup;
 pub mod content;
 pub mod control;
+pub mod fs_group;
 pub mod home;
 pub mod keeper;
 pub mod launcher;
@@ -28,8 +30,10 @@ pub mod puller;
 pub mod references;
 pub mod remind;
 pub mod repair;
+pub mod scope;
 pub mod spec;
 pub mod status;
 pub mod steward;
+pub mod users;
 pub mod variables;
 pub mod volume_mounts;

@@ -101,6 +101,8 @@ pub struct ExecOrder {
 pub enum Answer {
     /// It is done. Descriptor: the socket, if one was asked for.
     Done,
+    /// The sandbox is made; what the pod asks for and does without, one sentence each.
+    Sandbox(Vec<String>),
     /// A process was started. Descriptors: a pipe that tells when its program
     /// runs (it closes) or why it does not (a text); then the terminal, if one
     /// was asked for.

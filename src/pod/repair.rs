@@ -22,7 +22,7 @@ use super::cleanup;
 use super::control::{Client, Request};
 use super::home::{self, Home};
 use super::lock::Lock;
-use super::{remind, steward};
+use super::{remind, scope, steward};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Store, boot_id};
 use crate::sys::cgroup::Cgroups;
@@ -228,12 +228,22 @@ fn owners(roots: &Roots) -> Result<BTreeSet<String>> {
     let mut owners = names(&roots.pods())?;
     owners.extend(names(&roots.run.join("pods"))?);
     owners.extend(names(&home::locks(roots))?);
-    let prefix = home::group_name("");
+    let prefixes = [home::group_name(""), home::keeper_group_name("")];
     let groups = Cgroups::detect()?.children(&home::cgroup_parent(roots))?;
     owners.extend(
         groups
             .iter()
-            .filter_map(|group| group.strip_prefix(&prefix))
+            .filter_map(|group| {
+                let mut prefixes = prefixes.iter();
+                prefixes.find_map(|prefix| group.strip_prefix(prefix))
+            })
+            .map(str::to_owned),
+    );
+    let scopes = Cgroups::detect()?.children(&scope::parent(roots))?;
+    owners.extend(
+        scopes
+            .iter()
+            .filter_map(|unit| scope::owner(unit))
             .map(str::to_owned),
     );
     Ok(owners)

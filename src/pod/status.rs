@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::volume_mounts;
+use super::{amounts, volume_mounts};
 use crate::kube::qos;
 
 /// Why a container waits that ended too often to be restarted at once.
@@ -174,13 +174,14 @@ pub fn status(pod: &Pod, facts: Facts, previous: Option<&PodStatus>, now: Timest
     let pod_ip = facts.host_ip.clone().filter(|_| host_network);
     let (reason, message) = facts.failure.filter(|_| facts.over).unzip();
     let init_containers = Some(facts.init_containers).filter(|list| !list.is_empty());
+    let told = |all| amounts::told(spec, volume_mounts::told(spec, all));
     PodStatus {
         phase: Some(phase.to_owned()),
         reason,
         message,
         conditions: Some(conditions),
-        init_container_statuses: init_containers.map(|all| volume_mounts::told(spec, all)),
-        container_statuses: Some(volume_mounts::told(spec, facts.containers)),
+        init_container_statuses: init_containers.map(told),
+        container_statuses: Some(told(facts.containers)),
         host_ips: facts.host_ip.clone().map(|ip| vec![HostIP { ip }]),
         host_ip: facts.host_ip,
         pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip }]),

@@ -19,7 +19,7 @@ impl Store {
     /// same order.
     ///
     /// # Errors
-    /// [`StoreError::Immutable`] or [`StoreError::Refused`] when one must not
+    /// [`StoreError::Forbidden`] or [`StoreError::Refused`] when one must not
     /// become so; nothing is changed then.
     pub fn apply(&self, wanted: Vec<Object>) -> Result<Vec<Applied<Object>>, StoreError> {
         self.write("apply the objects", |change| {

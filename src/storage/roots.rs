@@ -135,6 +135,13 @@ impl Roots {
         self.data.join("local-path")
     }
 
+    /// The seccomp profiles of this machine, which its administrator puts there and
+    /// pods name with the type `Localhost`.
+    #[must_use]
+    pub fn seccomp(&self) -> PathBuf {
+        self.data.join("seccomp")
+    }
+
     /// Where directories wait for their deletion. On the data root, so that
     /// moving a pod's directory there is one rename.
     pub fn trash(&self) -> PathBuf {

@@ -175,18 +175,6 @@ pub enum StoreError {
         /// Name of the object.
         name: String,
     },
-    /// A field differs that cannot be changed once the object exists.
-    #[error(
-        "{kind} {name:?} is invalid: {field}: this field of an existing {kind} cannot be changed; delete it and create it again"
-    )]
-    Immutable {
-        /// Kind of the object.
-        kind: &'static str,
-        /// Name of the object.
-        name: String,
-        /// The first such field, as a path.
-        field: String,
-    },
     /// The object may not be changed like this.
     #[error("{kind} {name:?} is invalid: {}", findings_line(findings))]
     Refused {

@@ -5,20 +5,19 @@
 //! has: the unified one on cgroup v2, and on v1 the first that exists of those
 //! which every container is put in.
 
+pub mod tree;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat, statfs};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-const MOUNT: &str = "/sys/fs/cgroup";
-const CGROUP_V1_MAGIC: i64 = 0x0027_e0eb;
-const CGROUP_V2_MAGIC: i64 = 0x6367_7270;
-const ATTEMPTS: usize = 100;
+use self::tree::{Mounted, ROOT, is_gone, numbers};
+
 const TRACKING: [&str; 6] = ["pids", "freezer", "devices", "memory", "cpu", "cpuset"];
 
 /// The hierarchies of this machine.
@@ -29,6 +28,19 @@ pub struct Cgroups {
     unified: bool,
 }
 
+/// What the control groups of containers can limit on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Controllers {
+    /// True when the controller `cpu` is there.
+    pub cpu: bool,
+    /// True when the controller `memory` is there.
+    pub memory: bool,
+    /// True when the controller `hugetlb` is there.
+    pub hugetlb: bool,
+    /// True when cgroup v2 has limits of swap.
+    pub swap: bool,
+}
+
 impl Cgroups {
     /// Finds the hierarchies below `/sys/fs/cgroup`, without reading the table
     /// of mounts.
@@ -36,23 +48,17 @@ impl Cgroups {
     /// # Errors
     /// When there is no control group file system at all.
     pub fn detect() -> io::Result<Self> {
-        let mount = Path::new(MOUNT);
-        if magic(mount)? == CGROUP_V2_MAGIC {
-            let all = vec![mount.to_owned()];
-            return Ok(Self {
-                tracking: mount.to_owned(),
-                all,
-                unified: true,
-            });
-        }
-        let mut all = Vec::new();
-        for entry in std::fs::read_dir(mount)? {
-            let entry = entry?;
-            let known = [CGROUP_V1_MAGIC, CGROUP_V2_MAGIC];
-            if entry.file_type()?.is_dir() && known.contains(&magic(&entry.path())?) {
-                all.push(entry.path());
+        let hierarchies = match tree::mounted()? {
+            Mounted::Unified => {
+                return Ok(Self {
+                    tracking: ROOT.into(),
+                    all: vec![ROOT.into()],
+                    unified: true,
+                });
             }
-        }
+            Mounted::Legacy(hierarchies) => hierarchies,
+        };
+        let all: Vec<PathBuf> = hierarchies.into_iter().map(|one| one.path).collect();
         let tracking = TRACKING
             .iter()
             .find_map(|name| {
@@ -63,7 +69,7 @@ impl Cgroups {
             .ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::NotFound,
-                    format!("no control groups are mounted below {MOUNT}"),
+                    format!("no control groups are mounted below {ROOT}"),
                 )
             })?;
         Ok(Self {
@@ -88,19 +94,7 @@ impl Cgroups {
     pub fn join(&self, group: &str) -> io::Result<()> {
         for hierarchy in self.joined() {
             let directory = beneath(hierarchy, group);
-            // The last pod to go takes the group above with it, perhaps between
-            // the steps of this.
-            let mut made = std::fs::create_dir_all(&directory);
-            for _ in 0..ATTEMPTS {
-                if !made
-                    .as_ref()
-                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-                {
-                    break;
-                }
-                made = std::fs::create_dir_all(&directory);
-            }
-            made?;
+            tree::make(&directory)?;
             std::fs::write(directory.join("cgroup.procs"), "0")?;
         }
         Ok(())
@@ -168,11 +162,7 @@ impl Cgroups {
     /// # Errors
     /// What readdir(3) or read(2) say; a group that does not exist has none.
     pub fn processes(&self, group: &str) -> io::Result<BTreeSet<i32>> {
-        let mut found = BTreeSet::new();
-        for directory in tree(&beneath(&self.tracking, group))? {
-            found.extend(numbers(&directory.join("cgroup.procs"))?);
-        }
-        Ok(found)
+        tree::processes(&beneath(&self.tracking, group))
     }
 
     /// True when the kernel has killed a process of `group` because memory ran
@@ -208,7 +198,7 @@ impl Cgroups {
     pub fn children(&self, group: &str) -> io::Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
         for hierarchy in &self.all {
-            for path in directories(&beneath(hierarchy, group))? {
+            for path in tree::below(&beneath(hierarchy, group))? {
                 found.extend(path.file_name().and_then(|n| n.to_str()).map(str::to_owned));
             }
         }
@@ -261,18 +251,10 @@ impl Cgroups {
     /// `EBUSY` when a process is still in one of them at `deadline`.
     pub fn remove(&self, group: &str, deadline: Instant) -> io::Result<()> {
         for hierarchy in &self.all {
-            let mut directories = tree(&beneath(hierarchy, group))?;
-            directories.reverse();
-            for directory in directories {
-                remove_directory(&directory, deadline)?;
-            }
+            tree::remove(&beneath(hierarchy, group), deadline, || Ok(()))?;
         }
         Ok(())
     }
-}
-
-fn magic(path: &Path) -> io::Result<i64> {
-    Ok(statfs(path)?.f_type)
 }
 
 fn controllers(path: &Path) -> impl Iterator<Item = &str> {
@@ -282,53 +264,6 @@ fn controllers(path: &Path) -> impl Iterator<Item = &str> {
 
 fn beneath(hierarchy: &Path, group: &str) -> PathBuf {
     hierarchy.join(group.trim_start_matches('/'))
-}
-
-fn numbers(file: &Path) -> io::Result<Vec<i32>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-        Err(error) if is_gone(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// A group that vanishes while it is read gives ENOENT or ENODEV.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
-}
-
-fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = match openat(CWD, path, flags, Mode::empty()) {
-        Ok(directory) => directory,
-        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut found = Vec::new();
-    for entry in rustix::fs::Dir::new(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy();
-        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-            found.push(path.join(&*name));
-        }
-    }
-    Ok(found)
-}
-
-/// `top` and everything below it, parents first; nothing when it is missing.
-fn tree(top: &Path) -> io::Result<Vec<PathBuf>> {
-    if !top.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut found = vec![top.to_owned()];
-    let mut next = 0;
-    while let Some(directory) = found.get(next) {
-        let below = directories(directory)?;
-        found.extend(below);
-        next += 1;
-    }
-    Ok(found)
 }
 
 fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
@@ -349,24 +284,5 @@ fn await_end(pidfd: &OwnedFd, deadline: Instant) -> io::Result<()> {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// A process counts for its group a moment longer than its descriptor says, and
-/// no event tells when the group is free on every version: hence the retries.
-fn remove_directory(directory: &Path, deadline: Instant) -> io::Result<()> {
-    let mut pause = Duration::from_micros(50);
-    loop {
-        match std::fs::remove_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                if Instant::now() >= deadline {
-                    return Err(error);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => return result,
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

@@ -8,8 +8,14 @@ use std::io;
 /// and children inherit that).
 ///
 /// `arguments` begins with the name the program sees itself called by;
-/// `environment` has `NAME=value` strings. Returns only when it failed.
-pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+/// `environment` has `NAME=value` strings. `last` is done when nothing but the call
+/// itself is left. Returns only when it failed, or `last` did.
+pub fn execve(
+    path: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    last: impl FnOnce() -> io::Result<()>,
+) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const c_char> {
         strings
             .iter()
@@ -19,13 +25,19 @@ pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> io
     };
     let arguments = pointers(arguments);
     let environment = pointers(environment);
-    // SAFETY: the set is initialised by sigemptyset before use; the arrays end
-    // in a null pointer and outlive the call, as do the strings they point to.
+    // SAFETY: the set is initialised by sigemptyset before use.
     unsafe {
         let mut none = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    if let Err(error) = last() {
+        return error;
+    }
+    // SAFETY: the arrays end in a null pointer and outlive the call, as do the strings
+    // they point to.
+    unsafe {
         libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
     }
     io::Error::last_os_error()

@@ -33,6 +33,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::ownership::Ownership;
 use super::remove::{self, remove_tree};
 
 /// The link that says which files count.
@@ -121,6 +122,24 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     }
 }
 
+/// [`write()`] for a volume that belongs to somebody: a group that shares it may read
+/// every file.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_for(
+    root: BorrowedFd,
+    mut files: Files,
+    ownership: Option<Ownership>,
+) -> Result<bool, WriteError> {
+    if ownership.is_some_and(|ownership| ownership.is_shared) {
+        for file in files.values_mut() {
+            file.mode |= 0o440;
+        }
+    }
+    write_all(root, &files, ownership)
+}
+
 /// Makes the directory `root` show these files and no others. Says whether that
 /// changed anything. Entries of other kinds that stand in `root` stay there:
 /// places at which other volumes are mounted.
@@ -129,6 +148,14 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 /// A path that leads elsewhere, before anything is changed; or the step that
 /// failed, after which either the old files are shown or the new ones.
 pub fn write(root: BorrowedFd, files: &Files) -> Result<bool, WriteError> {
+    write_all(root, files, None)
+}
+
+fn write_all(
+    root: BorrowedFd,
+    files: &Files,
+    ownership: Option<Ownership>,
+) -> Result<bool, WriteError> {
     for path in files.keys() {
         check_path(path).map_err(|reason| WriteError::Path {
             path: path.clone(),
@@ -144,6 +171,12 @@ pub fn write(root: BorrowedFd, files: &Files) -> Result<bool, WriteError> {
         Some(name) if is_same => name,
         _ => {
             let name = fill_new(root, files)?;
+            if let Some(ownership) = ownership {
+                open_directory(root, &name)
+                    .map_err(io::Error::from)
+                    .and_then(|directory| ownership.give(directory.as_fd()))
+                    .map_err(step("change the owner of", &name))?;
+            }
             point(root, &name)?;
             name
         }
@@ -284,8 +317,8 @@ fn create(directory: BorrowedFd, path: &str, file: &File) -> Result<(), WriteErr
     settle(&opened, file.mode).map_err(step("set the mode of", path))
 }
 
-/// Gives a file its owner and its mode: root's own, as long as pods have no group
-/// for their volumes.
+/// Gives a file its mode. It is root's own; the volume's owner comes when all is
+/// there.
 fn settle(file: &std::fs::File, mode: u32) -> rustix::io::Result<()> {
     fchmod(file, Mode::from_raw_mode(mode))
 }

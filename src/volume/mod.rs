@@ -13,6 +13,7 @@ pub mod count;
 pub mod empty_dir;
 pub mod host_path;
 pub mod nfs;
+pub mod ownership;
 pub mod remove;
 pub mod sub_path;
 pub mod trash;
@@ -43,6 +44,8 @@ pub struct Place<'a> {
 /// What a PersistentVolume says of what is mounted for its claim, besides where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persistent {
+    /// The PersistentVolume's name.
+    pub name: String,
     /// `spec.mountOptions`.
     pub mount_options: Vec<String>,
     /// Whether it is a `local` one: nothing is made when it is not there.

@@ -63,6 +63,40 @@ fn a_claim_s_volume_is_the_same_for_all_pods_and_read_only_where_they_say_so() {
 }
 
 #[test]
+fn a_local_volume_is_its_pods_group_s_and_a_host_path_is_not() {
+    let machine = Machine::new();
+    let (local, host) = (machine.path("local"), machine.path("host"));
+    for directory in [&local, &host] {
+        fs::create_dir(directory).expect("mkdir");
+        fs::write(directory.join("file"), "").expect("write");
+    }
+    let affinity = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [
+        {"key": "kubernetes.io/hostname", "operator": "Exists"},
+    ]}]}});
+    let source = json!({"hostPath": null, "local": {"path": local}, "nodeAffinity": affinity, "storageClassName": "local"});
+    let mut shared = pod("shared", of_claim("local"));
+    shared["spec"]["securityContext"] = json!({"fsGroup": 4321});
+    let mut theirs = pod("theirs", of_claim("host"));
+    theirs["spec"]["securityContext"] = json!({"fsGroup": 4321});
+    apply(
+        &machine,
+        &[
+            pv("local", "1Gi", &local, source),
+            pv("host", "1Gi", &host, json!({"storageClassName": "host"})),
+            pvc("local", "1Gi", json!({"storageClassName": "local"})),
+            pvc("host", "1Gi", json!({"storageClassName": "host"})),
+            shared,
+            theirs,
+        ],
+    );
+    runs(&machine, "shared");
+    runs(&machine, "theirs");
+    let groups = "stat -c %g /data /data/file | tr '\\n' ' '";
+    assert_eq!(machine.sh("shared", "c", groups), "4321 4321 ");
+    assert_eq!(machine.sh("theirs", "c", groups), "0 0 ");
+}
+
+#[test]
 fn what_cannot_be_mounted_is_said_and_tried_again() {
     let machine = Machine::new();
     let data = machine.path("data");

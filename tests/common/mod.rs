@@ -62,9 +62,14 @@ pub struct Machine {
 impl Machine {
     /// A machine without images.
     pub fn bare() -> Self {
+        Self::bare_in(&std::env::temp_dir())
+    }
+
+    /// A machine without images whose roots are in a new directory in `parent`.
+    pub fn bare_in(parent: &Path) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("orlop-test.")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("tempdir");
         let (data, run) = (directory.path().join("data"), directory.path().join("run"));
         let roots = Roots::new(Some(&data), Some(&run), None).expect("roots");
@@ -77,7 +82,12 @@ impl Machine {
 
     /// A machine with the image `busybox:latest`.
     pub fn new() -> Self {
-        let machine = Self::bare();
+        Self::bare().with_busybox()
+    }
+
+    /// The machine with the image `busybox:latest`.
+    pub fn with_busybox(self) -> Self {
+        let machine = self;
         let archive = machine.directory.path().join("busybox.tar");
         fs::write(&archive, busybox_archive()).expect("write the archive");
         machine
@@ -168,14 +178,19 @@ impl Machine {
             .to_owned()
     }
 
-    /// Waits until `condition` holds for a pod; fails with its last state.
+    /// Waits until `condition` holds for a pod and returns it as it was then; fails with
+    /// its last state.
     #[track_caller]
-    pub fn wait_for(&self, name: &str, condition: impl Fn(&serde_json::Value) -> bool) {
+    pub fn wait_for(
+        &self,
+        name: &str,
+        condition: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
         let start = Instant::now();
         loop {
             let pod = self.pod(name);
             if condition(&pod) {
-                return;
+                return pod;
             }
             assert!(
                 start.elapsed() < LIMIT,

@@ -164,7 +164,8 @@ impl Machine {
         }
         let groups = Cgroups::detect().expect("cgroups");
         let groups = groups.children(&self.cgroup()).expect("list the groups");
-        let wanted: BTreeSet<String> = uids.iter().map(|uid| home::group_name(uid)).collect();
+        let names = |uid: &String| [home::group_name(uid), home::keeper_group_name(uid)];
+        let wanted: BTreeSet<String> = uids.iter().flat_map(names).collect();
         if groups != wanted {
             return Err(format!("there are the control groups {groups:?}"));
         }

@@ -49,7 +49,7 @@ fn a_pod_waits_for_the_image_of_its_volume_and_starts_when_it_is_there() {
         "volumes": [{"name": "v", "image": {"reference": "tools:1", "pullPolicy": "Never"}}],
     });
     machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
-    let message = "MountVolume.SetUp failed for volume \"v\" : Container image \"tools:1\" is not present with pull \
+    let message = "MountVolume.SetUp failed for volume \"v\" : ErrImageNeverPull: Container image \"tools:1\" is not present with pull \
                    policy of Never";
     until(&machine, &["describe", "pod", "web"], |page| {
         page.contains("FailedMount") && page.contains(message)

@@ -376,6 +376,53 @@ fn a_pod_brings_along_what_the_registry_wants() {
 }
 
 #[test]
+fn the_image_of_a_volume_is_pulled_too() {
+    let machine = Machine::new();
+    let registry = Registry::start(&machine.path("registry"));
+    let image = format!("{}/files:1", registry.host);
+    let spec = json!({
+        "containers": [with(idle("c"), &json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}))],
+        "volumes": [{"name": "v", "image": {"reference": image}}],
+    });
+    machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+    let page = until(&machine, &["describe", "pod", "web"], |page| {
+        page.contains("MountVolume.SetUp failed for volume \"v\" : ErrImagePull: ")
+    });
+    assert!(
+        page.contains(&format!("Failed to pull image \"{image}\"")),
+        "{page}"
+    );
+    assert_eq!(row(&machine)[1..4], ["0/1", "ContainerCreating", "0"]);
+    registry.push(
+        "files:1",
+        &Image::new(&[Layer::new().file("one", "first").finish()], gzip),
+    );
+    machine.wait_for("web", |pod| pod["status"]["phase"] == "Running");
+    assert_eq!(machine.sh("web", "c", "cat /v/one"), "first");
+    let page = machine.orlop(["describe", "pod", "web"]).ok();
+    let pulled = format!("Successfully pulled image \"{image}\" in ");
+    assert!(page.contains(&pulled), "{page}");
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn a_pull_for_a_volume_ends_with_the_pod_that_wanted_it() {
+    let machine = Machine::new();
+    let server = hanging();
+    let image = format!("{}/files:1", server.host);
+    let spec = json!({
+        "containers": [idle("c")],
+        "volumes": [{"name": "v", "image": {"reference": image}}],
+    });
+    machine.orlop_with(["apply", "-f", "-"], &pod(&spec)).ok();
+    wait_for_puller(&machine);
+    machine.orlop(["delete", "pod", "web", "--now"]).ok();
+    assert_eq!(pullers(&machine), [0; 0]);
+    machine.assert_nothing_is_left();
+}
+
+#[test]
 fn the_manifest_of_an_image_in_a_registry_runs_as_it_stands() {
     let machine = Machine::bare();
     let registry = Registry::start(&machine.path("registry"));

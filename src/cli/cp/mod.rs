@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use self::tree::{Copier, Links, Place, Source};
 use super::{Machine, choose_container, print};
 use crate::pod::control::{Client, Reply, Request};
+use crate::sys::file_user;
 
 /// `orlop cp` on the command line.
 #[derive(Args, Debug)]
@@ -60,6 +61,8 @@ struct Inside {
     root: OwnedFd,
     /// User and group of its process.
     owner: (u32, u32),
+    /// Whether root of the machine is nobody there (`hostUsers: false`).
+    has_own_users: bool,
 }
 
 /// Copies one file or directory.
@@ -75,6 +78,11 @@ pub fn run(args: &CpArgs, machine: &Machine) -> Result<ExitCode> {
             let inside = inside(args, machine, &to)?;
             copier.owner = Some(inside.owner);
             let from_host = host_source(source)?;
+            if inside.has_own_users {
+                let (user, group) = inside.owner;
+                file_user::make_files_for(user, group)
+                    .context("cannot make files for a user of the pod")?;
+            }
             let target = target_inside(&inside.root, path, &from_host.name)?;
             copier.copy(&from_host, &target)?;
         }
@@ -143,6 +151,7 @@ fn inside(args: &CpArgs, machine: &Machine, side: &Side) -> Result<Inside> {
         Some((Reply::Root { uid, gid }, mut descriptors)) => Ok(Inside {
             root: descriptors.pop().context("the keeper sent no root")?,
             owner: (uid, gid),
+            has_own_users: found.spec.as_ref().and_then(|spec| spec.host_users) == Some(false),
         }),
         Some((Reply::Failed(reason), _)) => bail!("{reason}"),
         _ => bail!("the pod's keeper ended before it answered"),

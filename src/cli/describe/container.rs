@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ContainerState, ContainerStatus, EnvVar, EnvVarSource, Pod, PodSpec,
-    PodStatus, Probe, ResourceFieldSelector,
+    PodStatus, Probe, ResourceFieldSelector, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,6 +15,10 @@ use crate::kube::quantity::Quantity;
 
 /// Both sections; that of the init containers only when there are some.
 pub(super) fn all(page: &mut Page, pod: &Pod, spec: &PodSpec, status: &PodStatus) {
+    if let Some(resources) = &spec.resources {
+        page.line(0, "Resources:");
+        both(page, 1, resources);
+    }
     let init = spec.init_containers.as_deref().unwrap_or_default();
     if !init.is_empty() {
         page.line(0, "Init Containers:");
@@ -63,8 +67,7 @@ fn one(page: &mut Page, pod: &Pod, container: &Container, statuses: Option<&[Con
         states(page, status);
     }
     if let Some(resources) = &container.resources {
-        amounts(page, "Limits", resources.limits.as_ref());
-        amounts(page, "Requests", resources.requests.as_ref());
+        both(page, 2, resources);
     }
     for (key, probe) in [
         ("Liveness", &container.liveness_probe),
@@ -157,13 +160,18 @@ fn state(page: &mut Page, key: &str, state: &ContainerState) {
     }
 }
 
-fn amounts(page: &mut Page, key: &str, amounts: Option<&BTreeMap<String, Text>>) {
+fn both(page: &mut Page, level: usize, resources: &ResourceRequirements) {
+    amounts(page, level, "Limits", resources.limits.as_ref());
+    amounts(page, level, "Requests", resources.requests.as_ref());
+}
+
+fn amounts(page: &mut Page, level: usize, key: &str, amounts: Option<&BTreeMap<String, Text>>) {
     let Some(amounts) = amounts.filter(|amounts| !amounts.is_empty()) else {
         return;
     };
-    page.line(2, format!("{key}:"));
+    page.line(level, format!("{key}:"));
     for (name, amount) in amounts {
-        page.entry(3, &printable(name), &amount.0);
+        page.entry(level + 1, &printable(name), &amount.0);
     }
 }
 

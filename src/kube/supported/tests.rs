@@ -152,7 +152,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             json!({"initContainers": [{"ports": [{"hostPort": 80}]}]}),
             "spec.initContainers[0].ports[0].hostPort",
         ),
-        (json!({"hostUsers": false}), "spec.hostUsers false"),
         (
             json!({"ephemeralContainers": [{"name": "a"}]}),
             "spec.ephemeralContainers",
@@ -163,12 +162,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.os.name \"windows\"",
         ),
         (
-            json!({"securityContext": {"fsGroup": 0}}),
-            "spec.securityContext.fsGroup",
-        ),
-        (
-            json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}),
-            "spec.securityContext.seccompProfile.type \"RuntimeDefault\"",
+            json!({"securityContext": {"windowsOptions": {}}}),
+            "spec.securityContext.windowsOptions",
         ),
         (
             container(json!({"restartPolicyRules": [{}]})),
@@ -195,6 +190,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (
             container(json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}})),
             "spec.containers[0].resources.limits[nvidia.com/gpu]",
+        ),
+        (
+            json!({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}),
+            "spec.resources.limits[hugepages-2Mi]",
         ),
         (volume(json!({"iscsi": {}})), "spec.volumes[1].iscsi"),
         (

@@ -15,8 +15,11 @@ mod metadata;
 pub mod names;
 mod nfs;
 mod persistent_volume;
+mod pod_resources;
 mod resources;
 mod security;
+mod sysctls;
+mod users;
 mod volume_mount;
 mod volumes;
 
@@ -50,6 +53,8 @@ pub fn pod(pod: &Pod) -> Vec<FieldError> {
     check_dns(spec, &mut findings);
     check_host_aliases(spec, &mut findings);
     security::check_pod(spec, &mut findings);
+    pod_resources::check_pod(&pod.metadata, spec, &mut findings);
+    users::check(spec, &mut findings);
     let volumes = volumes::check(spec, &mut findings);
     containers::check(spec, &volumes, &mut findings);
     findings.0

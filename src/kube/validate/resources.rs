@@ -52,7 +52,7 @@ fn check_huge_pages(limits: &Amounts, requests: &Amounts, at: &str, findings: &m
 }
 
 /// The valid amounts of one list.
-fn amounts(
+pub(super) fn amounts(
     list: &Option<BTreeMap<String, resource::Quantity>>,
     at: &str,
     findings: &mut Findings,

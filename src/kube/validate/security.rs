@@ -1,5 +1,6 @@
 //! Users, groups and privileges.
 
+use super::sysctls;
 use crate::kube::field::Findings;
 use crate::kube::near::{hint, nearest};
 use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
 const IDS: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
 const PROFILES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
 const GROUP_POLICIES: &[&str] = &["Merge", "Strict"];
+const CHANGE_POLICIES: &[&str] = &["Always", "OnRootMismatch"];
 const PROC_MOUNTS: &[&str] = &["Default", "Unmasked"];
 
 /// capabilities(7), without the `CAP_` that manifests leave out.
@@ -66,14 +68,28 @@ pub(super) fn check_pod(spec: &PodSpec, findings: &mut Findings) {
     for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
         findings.between(format!("{at}.supplementalGroups[{i}]"), *group, IDS);
     }
+    if let Some(group) = context.fs_group {
+        findings.between(format!("{at}.fsGroup"), group, IDS);
+    }
+    findings.one_of(
+        format!("{at}.fsGroupChangePolicy"),
+        context.fs_group_change_policy.as_deref(),
+        CHANGE_POLICIES,
+    );
+    sysctls::check(spec, at, findings);
     findings.one_of(
         format!("{at}.supplementalGroupsPolicy"),
         context.supplemental_groups_policy.as_deref(),
         GROUP_POLICIES,
     );
-    let seccomp = context.seccomp_profile.as_ref().map(|p| p.type_.as_str());
-    let app_armor = context.app_armor_profile.as_ref().map(|p| p.type_.as_str());
-    check_profiles(at, seccomp, app_armor, findings);
+    let seccomp = context.seccomp_profile.as_ref();
+    let app_armor = context.app_armor_profile.as_ref();
+    check_profiles(
+        at,
+        seccomp.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())),
+        app_armor.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())),
+        findings,
+    );
 }
 
 /// Checks a container's security context, which stands at `at`.
@@ -84,9 +100,14 @@ pub(super) fn check_container(context: &SecurityContext, at: &str, findings: &mu
         context.proc_mount.as_deref(),
         PROC_MOUNTS,
     );
-    let seccomp = context.seccomp_profile.as_ref().map(|p| p.type_.as_str());
-    let app_armor = context.app_armor_profile.as_ref().map(|p| p.type_.as_str());
-    check_profiles(at, seccomp, app_armor, findings);
+    let seccomp = context.seccomp_profile.as_ref();
+    let app_armor = context.app_armor_profile.as_ref();
+    check_profiles(
+        at,
+        seccomp.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())),
+        app_armor.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())),
+        findings,
+    );
     let mut admin = false;
     if let Some(capabilities) = &context.capabilities {
         for (list, names) in [("add", &capabilities.add), ("drop", &capabilities.drop)] {
@@ -117,16 +138,53 @@ fn check_ids(at: &str, user: Option<i64>, group: Option<i64>, findings: &mut Fin
     }
 }
 
+/// A profile's type and, if given, its name.
+type Profile<'a> = (&'a str, Option<&'a str>);
+
 fn check_profiles(
     at: &str,
-    seccomp: Option<&str>,
-    app_armor: Option<&str>,
+    seccomp: Option<Profile>,
+    app_armor: Option<Profile>,
     findings: &mut Findings,
 ) {
-    for (field, kind) in [("seccompProfile", seccomp), ("appArmorProfile", app_armor)] {
+    for (field, what, profile) in [
+        ("seccompProfile", "seccomp", seccomp),
+        ("appArmorProfile", "AppArmor", app_armor),
+    ] {
+        let Some((kind, name)) = profile else {
+            continue;
+        };
         match kind {
-            Some("") => findings.required(format!("{at}.{field}.type"), ""),
-            kind => findings.one_of(format!("{at}.{field}.type"), kind, PROFILES),
+            "" => findings.required(format!("{at}.{field}.type"), ""),
+            kind => findings.one_of(format!("{at}.{field}.type"), Some(kind), PROFILES),
+        }
+        let at = format!("{at}.{field}.localhostProfile");
+        match (kind, name) {
+            ("Localhost", None | Some("")) => {
+                let why = match what {
+                    "seccomp" => "must be set when seccomp type is Localhost",
+                    _ => "must be set when AppArmor type is Localhost",
+                };
+                findings.required(at, why);
+            }
+            ("Localhost", Some(name)) if what == "seccomp" => {
+                if name.starts_with('/') {
+                    findings.invalid(at, name, "must be a relative path");
+                } else if name.split('/').any(|part| part == "..") {
+                    findings.invalid(at, name, "must not contain '..'");
+                }
+            }
+            ("Localhost", Some(name)) if name.trim() != name => {
+                findings.invalid(at, name, "must not be padded with whitespace");
+            }
+            ("Localhost", Some(_)) | (_, None) => {}
+            (_, Some(name)) => {
+                findings.invalid(
+                    at,
+                    name,
+                    format!("can only be set when {what} type is Localhost"),
+                );
+            }
         }
     }
 }

@@ -452,3 +452,46 @@ fn the_pods_own_fields_are_checked() {
     });
     assert_eq!(in_spec(good), OK);
 }
+
+#[test]
+fn what_a_pod_as_a_whole_may_take_fits_what_its_containers_ask_for() {
+    let of = |pod: Value, container: Value| {
+        let containers = json!([{"name": "a", "image": "b", "resources": container}, {"name": "c", "image": "b"}]);
+        findings(json!({"containers": containers, "resources": pod}))
+    };
+    let container = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "64Mi"}});
+    let fitting = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "64Mi"}});
+    assert_eq!(of(fitting, container.clone()), OK);
+    let small = json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1500m", "memory": "64Mi"}});
+    assert_eq!(
+        of(small, container),
+        [
+            "spec.resources.requests[cpu]: Invalid value: \"500m\": must be greater than or equal to aggregate \
+             container requests of 1",
+            "spec.containers[0].resources.limits[cpu]: Invalid value: \"2\": must be less than or equal to pod limits \
+             of 1500m",
+        ]
+    );
+    let backwards = json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}});
+    assert_eq!(
+        of(backwards, json!({})),
+        [
+            "spec.resources.requests[memory]: Invalid value: \"2Gi\": must be less than or equal to memory limit of 1Gi"
+        ]
+    );
+    let overhead = in_spec(json!({"overhead": {"memory": "-1"}}));
+    assert_eq!(
+        overhead,
+        ["spec.overhead[memory]: Invalid value: \"-1\": must be greater than or equal to 0"]
+    );
+
+    let annotations = json!({"orlop.dev/pids-limit": "many"});
+    let spec = json!({"containers": [{"name": "a", "image": "b"}]});
+    assert_eq!(
+        self::of(json!({"metadata": {"name": "p", "annotations": annotations}, "spec": spec})),
+        [
+            "metadata.annotations[orlop.dev/pids-limit]: Invalid value: \"many\": must be a whole number of processes \
+             from 1 to 4194304"
+        ]
+    );
+}

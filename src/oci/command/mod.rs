@@ -31,7 +31,7 @@ struct CommandLine {
     /// Log what is being done, too
     #[arg(long)]
     debug: bool,
-    /// Let systemd manage control groups (not supported yet)
+    /// Have systemd make the control group: cgroupsPath is SLICE:PREFIX:NAME
     #[arg(long)]
     systemd_cgroup: bool,
     /// Accepted for callers of runc: whether a user namespace is used is decided
@@ -150,22 +150,13 @@ pub fn main() -> u8 {
 
 fn execute(line: CommandLine) -> Result<u8, OciError> {
     let root = line.root.as_path();
-    if line.systemd_cgroup
-        && matches!(
-            line.command,
-            Some(Command::Run { .. } | Command::Create { .. })
-        )
-    {
-        return Err(OciError::Unsupported(
-            "--systemd-cgroup: the systemd cgroup driver is not supported yet, use the cgroupfs driver".into(),
-        ));
-    }
+    let systemd = line.systemd_cgroup;
     match line.command {
         None => Err(OciError::Unsupported(
             "which command? --help lists them".into(),
         )),
-        Some(Command::Run { detach, bundle }) => run::run(root, bundle, detach),
-        Some(Command::Create { bundle }) => run::create(root, bundle).map(|_| 0),
+        Some(Command::Run { detach, bundle }) => run::run(root, bundle, systemd, detach),
+        Some(Command::Create { bundle }) => run::create(root, bundle, systemd).map(|_| 0),
         Some(Command::Start { id }) => container::start(root, &id).map(|()| 0),
         Some(Command::Exec(options)) => exec::exec(root, options),
         Some(Command::State { id }) => print_state(root, &id).map(|()| 0),

@@ -14,7 +14,11 @@ use crate::sys::pidfd;
 use crate::sys::signals::Signals;
 
 /// `orlop-oci create`: the container's program waits for `start`.
-pub(super) fn create(root: &Path, options: BundleOptions) -> Result<Created, OciError> {
+pub(super) fn create(
+    root: &Path,
+    options: BundleOptions,
+    systemd_cgroup: bool,
+) -> Result<Created, OciError> {
     let bundle = options
         .bundle
         .canonicalize()
@@ -38,6 +42,7 @@ pub(super) fn create(root: &Path, options: BundleOptions) -> Result<Created, Oci
         Options {
             preserve_fds: options.preserve_fds,
             no_pivot: options.no_pivot,
+            systemd_cgroup,
         },
     )?;
     if let Some(path) = &options.pid_file
@@ -49,7 +54,12 @@ pub(super) fn create(root: &Path, options: BundleOptions) -> Result<Created, Oci
 }
 
 /// `orlop-oci run`: returns the exit status to end with.
-pub(super) fn run(root: &Path, options: BundleOptions, detach: bool) -> Result<u8, OciError> {
+pub(super) fn run(
+    root: &Path,
+    options: BundleOptions,
+    systemd_cgroup: bool,
+    detach: bool,
+) -> Result<u8, OciError> {
     let id = options.id.clone();
     // Signals that come from now on are the container's.
     let signals = match detach {
@@ -58,7 +68,7 @@ pub(super) fn run(root: &Path, options: BundleOptions, detach: bool) -> Result<u
             Some(Signals::take_over().map_err(OciError::step::<io::Error>("take over signals"))?)
         }
     };
-    let created = create(root, options)?;
+    let created = create(root, options, systemd_cgroup)?;
     if let Err(error) = container::start(root, &id) {
         return Err(take_back(root, &id, error));
     }

@@ -10,6 +10,7 @@
 mod console;
 mod devices;
 mod error;
+mod lent;
 mod mask;
 mod mounts;
 mod options;
@@ -31,6 +32,7 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root, umask};
 
 use super::adapt::is_bind;
 pub(super) use error::RootfsError;
+pub(super) use lent::Lent;
 
 use crate::sys::mount::{Change, attach, clone_at, stop_propagation};
 
@@ -42,29 +44,38 @@ pub(super) struct Root<'a> {
 }
 
 impl<'a> Root<'a> {
-    /// Mounts the root and everything in it, and makes the devices.
+    /// Mounts the root and everything in it, and makes the devices. `lent` is for a
+    /// process that has joined a user namespace.
     ///
     /// # Errors
     /// The step and path at fault.
-    pub(super) fn build(spec: &'a Spec, rootfs: &Path) -> Result<Self, RootfsError> {
+    pub(super) fn build(
+        spec: &'a Spec,
+        rootfs: &Path,
+        lent: Option<Lent>,
+    ) -> Result<Self, RootfsError> {
         // Files get the modes that are given here, not what a caller left over.
         let caller = umask(Mode::empty());
-        let root = Self::build_unmasked(spec, rootfs);
+        let root = Self::build_unmasked(spec, rootfs, lent);
         umask(caller);
         root
     }
 
-    fn build_unmasked(spec: &'a Spec, rootfs: &Path) -> Result<Self, RootfsError> {
+    fn build_unmasked(
+        spec: &'a Spec,
+        rootfs: &Path,
+        lent: Option<Lent>,
+    ) -> Result<Self, RootfsError> {
+        let (tree, lent) = lent.map(|lent| (lent.root, lent.mounts)).unzip();
         let mut root = Self {
             spec,
-            top: mount_root(spec, rootfs)?,
+            top: mount_root(spec, rootfs, tree)?,
         };
-        let linux = spec.linux().as_ref();
-        let label = linux
-            .and_then(|linux| linux.mount_label().as_deref())
-            .filter(|_| Path::new("/sys/fs/selinux").exists());
+        let label = label(spec);
+        let mut lent = lent.into_iter().flatten();
         for mount in spec.mounts().iter().flatten() {
-            if let Some(top) = mounts::add(root.top.as_fd(), mount, label)? {
+            let made = lent.next().flatten();
+            if let Some(top) = mounts::add(root.top.as_fd(), mount, label, made)? {
                 root.top = top;
             }
         }
@@ -190,9 +201,17 @@ impl<'a> Root<'a> {
     }
 }
 
+/// The context for file systems, on machines with SELinux.
+fn label(spec: &Spec) -> Option<&str> {
+    let linux = spec.linux().as_ref();
+    linux
+        .and_then(|linux| linux.mount_label().as_deref())
+        .filter(|_| Path::new("/sys/fs/selinux").exists())
+}
+
 /// Makes the root a mount of its own, as pivot_root(2) wants it, attached where
-/// it was found.
-fn mount_root(spec: &Spec, rootfs: &Path) -> Result<OwnedFd, RootfsError> {
+/// it was found; one that was lent is attached over everything else.
+fn mount_root(spec: &Spec, rootfs: &Path, lent: Option<OwnedFd>) -> Result<OwnedFd, RootfsError> {
     let linux = spec.linux().as_ref();
     let asked = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
     let kind = match asked {
@@ -211,7 +230,11 @@ fn mount_root(spec: &Spec, rootfs: &Path) -> Result<OwnedFd, RootfsError> {
     ))?;
     let step = || format!("mount the root {rootfs:?}");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let place = rustix::fs::open(rootfs, flags, Mode::empty())
+    let found = match lent {
+        Some(_) => Path::new("/"),
+        None => rootfs,
+    };
+    let place = rustix::fs::open(found, flags, Mode::empty())
         .map_err(RootfsError::step::<Errno>(step()))?;
     let mount = || -> io::Result<OwnedFd> {
         let shared = asked == Some("shared");
@@ -219,7 +242,10 @@ fn mount_root(spec: &Spec, rootfs: &Path) -> Result<OwnedFd, RootfsError> {
             // The kernel pivots only to a root whose parent is not shared.
             stop_propagation(place.as_fd())?;
         }
-        let tree = clone_at(place.as_fd(), Path::new(""), true)?;
+        let tree = match lent {
+            Some(tree) => tree,
+            None => clone_at(place.as_fd(), Path::new(""), true)?,
+        };
         if shared {
             Change {
                 propagation: MountPropagationFlags::PRIVATE,

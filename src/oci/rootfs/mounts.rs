@@ -6,15 +6,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use rustix::fs::{CWD, FileType, ResolveFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, mount as mount_by_path,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount as mount_by_path,
 };
 
 use super::super::adapt::is_bind;
+use super::super::namespaces::is_new;
 use super::error::RootfsError;
 use super::options::{self, Options};
 use super::place::{Missing, find, find_or_make};
@@ -41,9 +42,15 @@ const MAY_COVER: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Makes `mount` in `root`; `label` is the context for file systems on machines
-/// with SELinux. Returns the mount if it covers the root itself, which it then
-/// replaces.
+/// A mount that is attached nowhere yet.
+pub(super) struct Made {
+    tree: OwnedFd,
+    missing: Missing,
+}
+
+/// Makes `mount` in `root`, or takes what was `lent` for it; `label` is the context
+/// for file systems on machines with SELinux. Returns the mount if it covers the root
+/// itself, which it then replaces.
 ///
 /// # Errors
 /// The source, the destination or the option at fault.
@@ -51,6 +58,7 @@ pub(super) fn add(
     root: BorrowedFd,
     mount: &Mount,
     label: Option<&str>,
+    lent: Option<Made>,
 ) -> Result<Option<OwnedFd>, RootfsError> {
     let destination = mount.destination().as_path();
     let kind = mount.typ().as_deref().unwrap_or_default();
@@ -63,41 +71,91 @@ pub(super) fn add(
     if options.remount {
         return change_existing(root, destination, &options).map(|()| None);
     }
+    let made = match lent.map_or_else(|| make(mount, &options, label, false), Ok) {
+        // It is the kernel's private matter which file systems know the
+        // newer interface's ways; mount(2) has fewer limits.
+        Err(error) if error.needs_old_way => {
+            return mount_the_old_way(root, mount, kind, &options).map(|()| None);
+        }
+        made => made.map_err(|not| not.error)?,
+    };
+    let Made { tree, missing } = made;
+    let place = destination_for(root, destination, kind, tree.as_fd(), missing)?;
+    attach(tree.as_fd(), place.as_fd()).map_err(RootfsError::step::<io::Error>(format!(
+        "mount {destination:?}"
+    )))?;
+    let is_root = destination.components().count() <= 1;
+    Ok(is_root.then_some(tree))
+}
+
+/// Makes what only a process can make that is not in the user namespace yet which it is
+/// going to join: binds, whose sources it may not reach from there, and the file
+/// systems of namespaces that do not belong to that one.
+///
+/// # Errors
+/// As [`add`].
+pub(super) fn lend(
+    spec: &Spec,
+    mount: &Mount,
+    label: Option<&str>,
+) -> Result<Option<Made>, RootfsError> {
+    let options = options::parse(mount);
+    let is_only_here = is_bind(mount)
+        || match mount.typ().as_deref() {
+            Some("proc") => true,
+            Some("sysfs") => !is_new(spec, LinuxNamespaceType::Network),
+            Some("mqueue") => !is_new(spec, LinuxNamespaceType::Ipc),
+            _ => false,
+        };
+    if !is_only_here || options.mapped || options.remount {
+        return Ok(None);
+    }
+    let made = make(mount, &options, label, true);
+    made.map(Some).map_err(|not| not.error)
+}
+
+fn make(
+    mount: &Mount,
+    options: &Options,
+    label: Option<&str>,
+    lends: bool,
+) -> Result<Made, NotMade> {
+    let destination = mount.destination().as_path();
+    let kind = mount.typ().as_deref().unwrap_or_default();
     let mut here = Change {
-        set: from_the_start(destination, &options),
+        set: from_the_start(destination, options),
         ..options.here
     };
-    let (made, missing) = if is_bind(mount) {
-        bind(mount, &options)?
+    let (tree, missing) = if is_bind(mount) {
+        bind(mount, options)?
     } else {
-        let made = match new_file_system(mount, kind, &options, label) {
-            // It is the kernel's private matter which file systems know the
-            // newer interface's ways; mount(2) has fewer limits.
-            Err(error) if error.needs_old_way => {
-                return mount_the_old_way(root, mount, kind, &options).map(|()| None);
-            }
+        let tree = match new_file_system(mount, kind, options, label) {
             // In some user namespaces a cgroup file system cannot be made; its
             // source is the container's own group, which shows the same.
-            Err(_) if kind == "cgroup" => bind(mount, &options)?.0,
-            Err(error) => return Err(error.error),
-            Ok(made) => {
+            Err(error) if kind == "cgroup" && !error.needs_old_way => bind(mount, options)?.0,
+            made => {
                 here = Change {
                     propagation: here.propagation,
                     ..Change::default()
                 };
-                made
+                made?
             }
         };
-        (made, Missing::Directory)
+        (tree, Missing::Directory)
     };
-    settle(made.as_fd(), destination, here, &options)?;
-
-    let place = destination_for(root, destination, kind, made.as_fd(), missing)?;
-    attach(made.as_fd(), place.as_fd()).map_err(RootfsError::step::<io::Error>(format!(
-        "mount {destination:?}"
-    )))?;
-    let is_root = destination.components().count() <= 1;
-    Ok(is_root.then_some(made))
+    if lends && !options.shares() {
+        // As the mounts of a new namespace are: none shows on the host.
+        let received = Change {
+            propagation: MountPropagationFlags::DOWNSTREAM,
+            ..Change::default()
+        };
+        let received = received.apply(tree.as_fd(), true);
+        received.map_err(RootfsError::step::<io::Error>(format!(
+            "separate the mount of {destination:?} from the host's"
+        )))?;
+    }
+    settle(tree.as_fd(), destination, here, options)?;
+    Ok(Made { tree, missing })
 }
 
 /// The attributes of a new mount. `/dev` becomes read-only only after the
@@ -151,6 +209,15 @@ fn bind(mount: &Mount, options: &Options) -> Result<(OwnedFd, Missing), RootfsEr
 struct NotMade {
     needs_old_way: bool,
     error: RootfsError,
+}
+
+impl From<RootfsError> for NotMade {
+    fn from(error: RootfsError) -> Self {
+        Self {
+            needs_old_way: false,
+            error,
+        }
+    }
 }
 
 fn new_file_system(

@@ -33,6 +33,12 @@ pub(super) fn parse(mount: &Mount) -> Options<'_> {
 }
 
 impl<'a> Options<'a> {
+    /// Whether what is mounted here is to show elsewhere.
+    pub(super) fn shares(&self) -> bool {
+        let kinds = self.here.propagation | self.tree.propagation;
+        kinds.contains(Propagation::SHARED)
+    }
+
     fn add(&mut self, option: &'a str) {
         if let Some((propagation, tree)) = propagation(option) {
             let change = if tree { &mut self.tree } else { &mut self.here };

@@ -73,6 +73,8 @@ impl Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         self.0.expected.set(self.0.expected.get() - 1);
+        // Those that ended meanwhile sent their signal in vain.
+        self.0.reap_strays();
     }
 }
 

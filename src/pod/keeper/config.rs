@@ -15,9 +15,11 @@ use super::container::State;
 use super::resume::never_ran;
 use super::{Keeper, orders};
 use crate::pod::content;
+use crate::pod::fs_group;
 use crate::pod::protocol::{Failure, FailureKind, Order};
 use crate::pod::spec::downward::Capacity;
 use crate::pod::spec::env::References;
+use crate::pod::users;
 use crate::pod::variables;
 use crate::storage::events::EventType;
 use crate::volume::atomic;
@@ -136,7 +138,13 @@ impl Keeper {
         for place in content::places(spec, name) {
             atomic::make_place(root.as_fd(), &place)?;
         }
-        atomic::write(root.as_fd(), &files)?;
+        let ownership = match spec.host_users {
+            Some(false) => {
+                users::first(&self.home)?.map(|first| fs_group::of_users(spec, volume, first))
+            }
+            _ => fs_group::of(spec, volume, None),
+        };
+        atomic::write_for(root.as_fd(), files, ownership)?;
         Ok(())
     }
 

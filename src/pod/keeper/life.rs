@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::container::{Intent, Kind, Running, State, full_name};
 use super::probes::Probes;
-use super::pull::Puller;
+use super::pull::Wanting;
 use super::resume::never_ran;
 use super::start::{self, Start, StartError, Started};
 use super::{Event, KILL_LIMIT, Keeper, orders, rest, stop};
@@ -31,7 +31,11 @@ impl Keeper {
             return;
         }
         let references = self.references(&specification);
-        let secrets = self.pull_secrets(index);
+        let puller = self.puller(
+            Wanting::Container(index),
+            specification.image.clone(),
+            specification.image_pull_policy.clone(),
+        );
         let logs = self.log_directory();
         let container = &mut self.containers[index];
         let id = start::new_id();
@@ -39,12 +43,7 @@ impl Keeper {
         let start = Start {
             launcher: Rc::clone(&self.launcher),
             children: self.children.clone(),
-            puller: Puller {
-                events: self.events.clone(),
-                index,
-                roots: self.home.roots.clone(),
-                secrets,
-            },
+            puller,
             hubs: self.watchers.hubs(),
             logs,
             container: specification,

@@ -14,6 +14,7 @@ mod claims;
 mod config;
 mod container;
 mod ending;
+mod execute;
 mod given_up;
 mod hooks;
 mod life;
@@ -46,7 +47,7 @@ use tokio::sync::mpsc;
 use self::children::Children;
 use self::container::Container;
 use self::probes::Probed;
-use self::pull::Pull;
+use self::pull::{Pull, Wanting};
 use self::serve::Watchers;
 use self::setup::Attempt;
 use self::start::{StartError, Started};
@@ -55,7 +56,7 @@ use self::sweep::Sweepers;
 use super::claims::{follow_up, uses_some};
 use super::home::Home;
 use super::protocol::Failure;
-use super::{cleanup, launcher};
+use super::{cleanup, launcher, scope};
 use crate::storage::events::EventType;
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, boot_id};
@@ -67,15 +68,18 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the loop learns.
 enum Event {
-    /// A start has something to say about its image.
+    /// There is something to say about the image of a container or a volume.
     Image {
-        index: usize,
+        wanting: Wanting,
         kind: EventType,
         reason: &'static str,
         message: String,
     },
-    /// An image is being pulled for a start, or none any more.
-    Pulling { index: usize, pull: Option<Pull> },
+    /// An image is being pulled for a container or a volume, or none any more.
+    Pulling {
+        wanting: Wanting,
+        pull: Option<Pull>,
+    },
     /// A start has come to its end.
     Started {
         index: usize,
@@ -168,6 +172,9 @@ pub fn run(roots: &Roots, uid: &str) -> Result<()> {
     };
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
     cleanup::release(&home, &cgroups).context("cannot end what is left of the pod")?;
+    if scope::is_wanted()? {
+        scope::enter(&home)?;
+    }
     cgroups
         .join(&home.keeper_cgroup())
         .context("cannot make the pod's control group")?;
@@ -345,6 +352,8 @@ impl Keeper {
 
     async fn keep(&mut self, mut inbox: mpsc::UnboundedReceiver<Event>) -> Result<End> {
         let mut children = signal(SignalKind::child())?;
+        // One that ended before is not signalled any more.
+        self.children.reap_strays();
         if self.recorded.is_some() {
             // Recorded first: that a start was interrupted is known by what it left.
             self.record();
@@ -356,6 +365,8 @@ impl Keeper {
         }
         loop {
             self.advance().await;
+            // What was begun goes on while this writes: orders are given before.
+            tokio::task::yield_now().await;
             self.record();
             if self.is_idle() {
                 if let Some(stopping) = self.stopping.take_if(|stopping| stopping.removed) {
@@ -452,12 +463,12 @@ impl Keeper {
     async fn take_in(&mut self, event: Event) {
         match event {
             Event::Image {
-                index,
+                wanting,
                 kind,
                 reason,
                 message,
-            } => self.image_said(index, kind, reason, message),
-            Event::Pulling { index, pull } => self.pulling(index, pull),
+            } => self.image_said(wanting, kind, reason, message),
+            Event::Pulling { wanting, pull } => self.pulling(wanting, pull),
             Event::Started {
                 index,
                 result: Ok(started),

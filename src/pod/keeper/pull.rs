@@ -1,4 +1,4 @@
-//! The image of a container: looked up, and pulled when its policy says so
+//! The image of a container or a volume: looked up, and pulled when its policy says so
 //! (<https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy>).
 //!
 //! An image that came from a file has no registry that could have a newer one:
@@ -21,7 +21,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::children::Children;
-use super::start::{Start, StartError};
+use super::start::StartError;
 use super::{Event, Keeper};
 use crate::image::store::ImageStore;
 use crate::image::{Image, ImageError};
@@ -54,11 +54,22 @@ impl Pull {
     }
 }
 
-/// What a start needs to get an image.
+/// What wants an image, by its place in the keeper's list.
+#[derive(Clone, Copy)]
+pub(super) enum Wanting {
+    Container(usize),
+    Volume(usize),
+}
+
+/// What it takes to get an image.
 pub(super) struct Puller {
+    pub(super) wanting: Wanting,
+    /// The image's name, as the manifest has it.
+    pub(super) image: String,
+    /// When to pull it: `Always`, `IfNotPresent` or `Never`.
+    pub(super) policy: Option<String>,
     pub(super) events: UnboundedSender<Event>,
-    /// The container's place.
-    pub(super) index: usize,
+    pub(super) children: Children,
     pub(super) roots: Roots,
     /// Decoded docker configurations of the pod's image pull secrets.
     pub(super) secrets: Vec<String>,
@@ -67,7 +78,7 @@ pub(super) struct Puller {
 impl Puller {
     fn say(&self, kind: EventType, reason: &'static str, message: String) {
         let _ = self.events.send(Event::Image {
-            index: self.index,
+            wanting: self.wanting,
             kind,
             reason,
             message,
@@ -76,22 +87,17 @@ impl Puller {
 
     /// Has the image pulled. The second value tells whether the pull was ended
     /// by [`Pull::give_up`].
-    async fn pull(&self, children: &Children, image: &str) -> (io::Result<Answer>, bool) {
+    async fn ask(&self) -> (io::Result<Answer>, bool) {
         let given_up = Rc::new(Cell::new(false));
-        let answer = self.execute(children, image, &given_up).await;
+        let answer = self.execute(&given_up).await;
         let _ = self.events.send(Event::Pulling {
-            index: self.index,
+            wanting: self.wanting,
             pull: None,
         });
         (answer, given_up.get())
     }
 
-    async fn execute(
-        &self,
-        children: &Children,
-        image: &str,
-        given_up: &Rc<Cell<bool>>,
-    ) -> io::Result<Answer> {
+    async fn execute(&self, given_up: &Rc<Cell<bool>>) -> io::Result<Answer> {
         let program = std::env::current_exe()?.with_file_name(PROGRAM);
         let (input, question) = io::pipe()?;
         let (answer, output) = io::pipe()?;
@@ -103,11 +109,11 @@ impl Puller {
             .arg(&self.roots.run)
             .arg("--log-root")
             .arg(&self.roots.logs)
-            .args(["image", "pull", "--for-pod", "--", image])
+            .args(["image", "pull", "--for-pod", "--", &self.image])
             .stdin(Stdio::from(input))
             .stdout(Stdio::from(output.try_clone()?))
             .stderr(Stdio::from(output));
-        let expected = children.expect();
+        let expected = self.children.expect();
         let spawned = command.spawn();
         // The other sides of the pipes must be the process's alone.
         drop(command);
@@ -120,7 +126,7 @@ impl Puller {
         })?;
         let process = expected.arrived(spawned.id().cast_signed())?;
         let _ = self.events.send(Event::Pulling {
-            index: self.index,
+            wanting: self.wanting,
             pull: Some(Pull {
                 process: process.pidfd(),
                 given_up: Rc::clone(given_up),
@@ -129,7 +135,7 @@ impl Puller {
         let question = pipe::Sender::from_owned_fd(question.into())?;
         let answer = pipe::Receiver::from_owned_fd(answer.into())?;
         let secrets = self.secrets.clone();
-        let (_, line) = tokio::join!(ask(question, Question { secrets }), last_line(answer));
+        let (_, line) = tokio::join!(tell(question, Question { secrets }), last_line(answer));
         let code = process.exit_code().await?;
         let line = line?;
         Ok(
@@ -144,7 +150,7 @@ impl Puller {
 }
 
 /// A process that ends without having read this says why by itself.
-async fn ask(mut to: pipe::Sender, question: Question) -> io::Result<()> {
+async fn tell(mut to: pipe::Sender, question: Question) -> io::Result<()> {
     to.write_all(&serde_json::to_vec(&question)?).await
 }
 
@@ -159,16 +165,18 @@ async fn last_line(mut from: pipe::Receiver) -> io::Result<String> {
     Ok(line.unwrap_or_default().to_owned())
 }
 
-impl Start {
-    /// The image to run, once it is there.
+impl Puller {
+    /// The image, once it is there.
+    ///
+    /// # Errors
+    /// Why it is not, or that nobody wants it any more.
     pub(super) async fn image(&self) -> Result<Image, StartError> {
-        let name = self.container.image.as_deref().unwrap_or_default();
-        let policy = self.container.image_pull_policy.as_deref();
-        let found = self.look_up(name)?;
+        let (name, policy) = (&self.image, self.policy.as_deref());
+        let found = self.look_up()?;
         match found {
             Some(image) if policy != Some("Always") || !image.may_have_moved(name) => {
                 let message = format!("Container image \"{name}\" already present on machine");
-                self.puller.say(EventType::Normal, "Pulled", message);
+                self.say(EventType::Normal, "Pulled", message);
                 Ok(image)
             }
             None if policy == Some("Never") => {
@@ -181,15 +189,16 @@ impl Start {
                     message.clone(),
                 )
             }
-            found => self.pull(name, found).await,
+            found => self.pull(found).await,
         }
     }
 
-    async fn pull(&self, name: &str, found: Option<Image>) -> Result<Image, StartError> {
+    async fn pull(&self, found: Option<Image>) -> Result<Image, StartError> {
+        let name = &self.image;
         let message = format!("Pulling image \"{name}\"");
-        self.puller.say(EventType::Normal, "Pulling", message);
+        self.say(EventType::Normal, "Pulling", message);
         let start = Instant::now();
-        let (answer, given_up) = self.puller.pull(&self.children, name).await;
+        let (answer, given_up) = self.ask().await;
         if given_up {
             return Err(StartError::GivenUp);
         }
@@ -202,8 +211,8 @@ impl Start {
                     go_duration(total.saturating_sub(waited)),
                     go_duration(total),
                 );
-                self.puller.say(EventType::Normal, "Pulled", message);
-                match self.look_up(name)? {
+                self.say(EventType::Normal, "Pulled", message);
+                match self.look_up()? {
                     Some(image) => return Ok(image),
                     None => "it was removed as soon as it was there".to_owned(),
                 }
@@ -211,8 +220,7 @@ impl Start {
             (Ok(Answer::Kept { reason }), Some(image)) => {
                 let message =
                     format!("{reason}: running image \"{name}\" as it is present on this machine");
-                self.puller
-                    .say(EventType::Warning, "RegistryUnavailable", message);
+                self.say(EventType::Warning, "RegistryUnavailable", message);
                 return Ok(image);
             }
             (Ok(Answer::Kept { reason } | Answer::Failed { reason }), _) => reason,
@@ -222,8 +230,9 @@ impl Start {
         self.missing("ErrImagePull", "Failed", &message, reason)
     }
 
-    fn look_up(&self, name: &str) -> Result<Option<Image>, StartError> {
-        let store = ImageStore::open(&self.puller.roots.images());
+    fn look_up(&self) -> Result<Option<Image>, StartError> {
+        let name = &self.image;
+        let store = ImageStore::open(&self.roots.images());
         match store.and_then(|store| store.resolve(name)) {
             Ok(found) => Ok(found),
             Err(ImageError::Reference(error)) => {
@@ -260,27 +269,54 @@ impl Start {
         said: &str,
         message: String,
     ) -> Result<T, StartError> {
-        self.puller.say(EventType::Warning, event, said.to_owned());
+        self.say(EventType::Warning, event, said.to_owned());
         Err(StartError::Image { reason, message })
     }
 }
 
 impl Keeper {
-    /// Takes in what a start has to say about its image.
-    pub(super) fn image_said(&self, index: usize, kind: EventType, reason: &str, message: String) {
-        let path = self.containers[index].field_path();
+    /// What gets an image for a container or a volume.
+    pub(super) fn puller(
+        &self,
+        wanting: Wanting,
+        image: Option<String>,
+        policy: Option<String>,
+    ) -> Puller {
+        Puller {
+            wanting,
+            image: image.unwrap_or_default(),
+            policy,
+            events: self.events.clone(),
+            children: self.children.clone(),
+            roots: self.home.roots.clone(),
+            secrets: self.pull_secrets(wanting),
+        }
+    }
+
+    /// Takes in what there is to say about an image.
+    pub(super) fn image_said(
+        &self,
+        wanting: Wanting,
+        kind: EventType,
+        reason: &str,
+        message: String,
+    ) {
+        let path = match wanting {
+            Wanting::Container(index) => self.containers[index].field_path(),
+            Wanting::Volume(_) => String::new(),
+        };
         self.happened(kind, &path, reason, message);
     }
 
     /// What the pod brings along for registries. A pull is tried without what is not
     /// there, as a registry may want nothing.
-    pub(super) fn pull_secrets(&self, index: usize) -> Vec<String> {
+    fn pull_secrets(&self, wanting: Wanting) -> Vec<String> {
         let found = match pull_secrets::of(&self.pod, &self.store) {
             Ok(found) => found,
             Err(error) => {
                 let message = format!("cannot read the image pull secrets: {error:#}");
                 self.image_said(
-                    index,
+                    wanting,
                     EventType::Warning,
                     "FailedToRetrieveImagePullSecret",
                     message,
@@ -294,7 +330,7 @@ impl Keeper {
                 found.missing.join(", ")
             );
             self.image_said(
-                index,
+                wanting,
                 EventType::Warning,
                 "FailedToRetrieveImagePullSecret",
                 message,
@@ -304,13 +340,16 @@ impl Keeper {
     }
 
     /// A pull has begun, or come to its end.
-    pub(super) fn pulling(&mut self, index: usize, pull: Option<Pull>) {
+    pub(super) fn pulling(&mut self, wanting: Wanting, pull: Option<Pull>) {
         if let Some(pull) = &pull
             && self.stopping.is_some()
         {
             pull.give_up();
         }
-        self.containers[index].pull = pull;
+        match wanting {
+            Wanting::Container(index) => self.containers[index].pull = pull,
+            Wanting::Volume(index) => self.volumes[index].1.pull = pull,
+        }
     }
 
     /// Shows that a container whose image could not be pulled waits for the next
@@ -321,9 +360,19 @@ impl Keeper {
         }
         let image = &self.containers[index].image;
         let message = format!("Back-off pulling image \"{image}\"");
-        self.image_said(index, EventType::Normal, "BackOff", message);
+        self.image_said(
+            Wanting::Container(index),
+            EventType::Normal,
+            "BackOff",
+            message,
+        );
         let message = "Error: ImagePullBackOff".to_owned();
-        self.image_said(index, EventType::Warning, "Failed", message);
+        self.image_said(
+            Wanting::Container(index),
+            EventType::Warning,
+            "Failed",
+            message,
+        );
         true
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::PodStatus;
 use rustix::net::sockopt::socket_peercred;
 use tokio::net::UnixListener;
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::attach::{self, Hubs};
 use super::children::Children;
 use super::container::State;
+use super::execute::execute;
 use super::{Event, Keeper, orders};
 use crate::pod::control::{Attach, Exec, Reply, Request};
 use crate::pod::home::Home;
@@ -219,32 +220,18 @@ impl Service {
             let id = target.id.clone();
             id.with_context(|| format!("container {:?} is not running", exec.container))?
         };
-        let order = Order::Exec(Box::new(ExecOrder {
+        let order = ExecOrder {
             name: exec.container,
             id,
             command: exec.command,
             terminal: exec.terminal,
             term: exec.term,
-        }));
-        let stdio: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let expected = self.children.expect();
-        let (answer, mut answered) = orders::order(self.launcher.as_fd(), &order, &stdio).await?;
-        drop(descriptors);
-        let Answer::Started { pid } = answer else {
-            bail!("the launcher gave no process");
         };
-        let process = expected.arrived(pid)?;
-        if answered.is_empty() {
-            bail!("the launcher gave no word of the process");
-        }
-        let refusal = orders::read_to_end(answered.remove(0)).await?;
-        if !refusal.is_empty() {
-            process.exit_code().await?;
-            return Err(anyhow!(refusal));
-        }
+        let (process, terminal) =
+            execute(&self.launcher, &self.children, order, descriptors).await?;
         // Whether the client still listens or not, the process must be reaped.
-        let told = connection.reply(&Reply::Started, &answered);
-        drop(answered);
+        let told = connection.reply(&Reply::Started, terminal.as_slice());
+        drop(terminal);
         let code = process.exit_code().await?;
         told?;
         Ok(code)

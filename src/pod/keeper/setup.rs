@@ -4,7 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::ImageVolumeSource;
+
 use super::backoff::Backoff;
+use super::pull::{Pull, Wanting};
 use super::{Event, Keeper, orders};
 use crate::pod::claims;
 use crate::pod::protocol::{Answer, Failure, Order, SandboxOrder};
@@ -38,7 +41,7 @@ impl Keeper {
             host_ip: self.host_ip.clone(),
         }));
         match orders::order(self.launcher.as_fd(), &order, &[]).await {
-            Ok(_) => {
+            Ok((answer, _)) => {
                 self.sandbox.succeeded();
                 self.happened(
                     EventType::Normal,
@@ -50,6 +53,11 @@ impl Keeper {
                         node::name()
                     ),
                 );
+                if let Answer::Sandbox(lacks) = answer {
+                    for lack in lacks {
+                        self.happened(EventType::Warning, "", "MissingController", lack);
+                    }
+                }
             }
             Err(failure) => {
                 self.sandbox.failed();
@@ -70,22 +78,40 @@ impl Keeper {
             return self.mounted(index, Ok(None), None);
         }
         let order = Order::Volume(name.clone());
+        let puller = self.image_of(index).map(|source| {
+            let (image, policy) = (source.reference.clone(), source.pull_policy.clone());
+            self.puller(Wanting::Volume(index), image, policy)
+        });
         let (launcher, events) = (Rc::clone(&self.launcher), self.events.clone());
         tokio::task::spawn_local(async move {
-            let answer = orders::order(launcher.as_fd(), &order, &[]).await;
+            let image = match puller {
+                Some(puller) => puller.image().await.map(drop),
+                None => Ok(()),
+            };
             let mut warning = None;
-            let result = answer.map(|(answer, mut descriptors)| {
-                if let Answer::Mounted { warning: said } = answer {
-                    warning = said;
-                }
-                descriptors.pop()
-            });
+            let result = match image {
+                Ok(()) => orders::order(launcher.as_fd(), &order, &[]).await.map(
+                    |(answer, mut descriptors)| {
+                        if let Answer::Mounted { warning: said } = answer {
+                            warning = said;
+                        }
+                        descriptors.pop()
+                    },
+                ),
+                Err(error) => Err(error.into()),
+            };
             let _ = events.send(Event::Mounted {
                 index,
                 result,
                 warning,
             });
         });
+    }
+
+    fn image_of(&self, index: usize) -> Option<&ImageVolumeSource> {
+        let volumes = self.pod.spec.as_ref()?.volumes.as_ref()?;
+        let volume = volumes.iter().find(|one| one.name == self.volumes[index].0);
+        volume?.image.as_ref()
     }
 
     /// Takes in what became of a volume.
@@ -125,6 +151,8 @@ impl Keeper {
 pub(super) struct Attempt {
     state: State,
     backoff: Backoff,
+    /// The image that is being pulled for it.
+    pub(super) pull: Option<Pull>,
 }
 
 enum State {
@@ -138,6 +166,7 @@ impl Attempt {
         Self {
             state: State::Due(Instant::now()),
             backoff: Backoff::volumes(),
+            pull: None,
         }
     }
 

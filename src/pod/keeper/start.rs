@@ -37,6 +37,20 @@ pub(super) enum StartError {
     Failed(Failure),
 }
 
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let message = match error {
+            StartError::Failed(failure) => return failure,
+            StartError::Image { reason, message } => format!("{reason}: {message}"),
+            StartError::GivenUp => "nobody wants its image any more".to_owned(),
+        };
+        Self {
+            kind: FailureKind::Other,
+            message,
+        }
+    }
+}
+
 /// A container that was started.
 pub(super) struct Started {
     pub(super) image_id: String,
@@ -69,7 +83,7 @@ pub(super) fn new_id() -> String {
 impl Start {
     /// Starts the container and returns once its program runs.
     pub(super) async fn run(self) -> Result<Started, StartError> {
-        let image = self.image().await?;
+        let image = self.puller.image().await?;
         let references = self.references.map_err(StartError::Failed)?;
         let other = |what: &str, error: std::io::Error| {
             StartError::Failed(Failure {

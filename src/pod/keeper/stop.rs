@@ -65,6 +65,9 @@ impl Keeper {
             clients: Vec::new(),
         });
         stopping.deadline = stopping.deadline.min(deadline);
+        for pull in self.volumes.iter().filter_map(|(_, one)| one.pull.as_ref()) {
+            pull.give_up();
+        }
         let initialized = self.is_initialized();
         for index in 0..self.containers.len() {
             self.containers[index].give_up(initialized);

@@ -9,7 +9,8 @@ use oci_spec::runtime::Spec;
 
 use super::exec::Console;
 use super::sandbox::Sandbox;
-use super::{Started, termination};
+use super::users::Users;
+use super::{Started, app_armor, termination};
 use crate::oci;
 use crate::pod::home::Home;
 use crate::pod::protocol::{ContainerOrder, Failure, FailureKind, files};
@@ -94,6 +95,7 @@ fn specification(
         hostname: &sandbox.hostname,
         cgroup_parent: &home.cgroup(),
         cgroup_v2: sandbox.cgroup_v2,
+        controllers: sandbox.controllers,
         pid_namespace: sandbox.pid_namespace(),
         node_name: &sandbox.node_name,
         host_ip: &sandbox.host_ip,
@@ -103,6 +105,8 @@ fn specification(
         capabilities: &sandbox.capabilities,
         host_devices: &sandbox.host_devices,
         references: &order.references,
+        seccomp: &home.roots.seccomp(),
+        users: sandbox.users.as_ref().map(Users::of_containers),
     };
     for part in spec::sub_path::all(&sandbox.pod, container, &place)? {
         sandbox
@@ -126,6 +130,10 @@ fn specification(
         &place,
         rootfs.as_fd(),
     )?;
+    let process = spec.process().as_ref();
+    if let Some(profile) = process.and_then(|process| process.apparmor_profile().as_deref()) {
+        app_armor::provide(profile)?;
+    }
     termination::mount(home, order, container, &mut spec)?;
     if let Some(linux) = spec.linux_mut() {
         // A group of its own for each start: the one before may still be going.

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::ImageVolumeSource;
 
 use super::sandbox::Sandbox;
@@ -24,16 +24,7 @@ pub(super) fn mount(
     let found = store
         .resolve(reference)
         .with_context(|| format!("cannot look image {reference:?} up"))?;
-    let Some(image) = found else {
-        match source.pull_policy.as_deref() {
-            Some("Never") => {
-                bail!("Container image {reference:?} is not present with pull policy of Never")
-            }
-            _ => bail!(
-                "image {reference:?} is not on this machine: import it with `orlop image import FILE {reference}`"
-            ),
-        }
-    };
+    let image = found.with_context(|| format!("image {reference:?} was removed meanwhile"))?;
     let layers = image
         .open_layers(&store)
         .with_context(|| format!("cannot open the layers of image {reference:?}"))?;
@@ -48,8 +39,12 @@ pub(super) fn mount(
     let target = sandbox
         .volume(name)
         .context("cannot make the place of the volume")?;
+    let shown = sandbox.shown(&layers)?;
+    let lower = shown
+        .as_ref()
+        .map_or(layers.as_slice(), |shown| &shown.roots);
     // An overlay that nothing is written to has two layers at least.
-    let lower: Vec<_> = layers.iter().chain([&nothing]).map(AsFd::as_fd).collect();
+    let lower: Vec<_> = lower.iter().chain([&nothing]).map(AsFd::as_fd).collect();
     mount::overlay_read_only(target.as_fd(), &lower)
         .with_context(|| format!("cannot mount image {reference:?}"))?;
     let mounted = sandbox.volume(name)?;

@@ -10,14 +10,17 @@
 //! The launcher ends when its socket closes, or when the keeper dies; with it
 //! and the containers end the pod's namespaces, and every mount in them.
 
+mod app_armor;
 mod container;
 mod exec;
+mod group;
 mod image_volume;
 mod propagation;
 mod rootfs;
 mod sandbox;
 mod server_volume;
 mod termination;
+mod users;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -32,6 +35,7 @@ use self::sandbox::{Sandbox, beneath};
 use super::home::Home;
 use super::protocol::{Answer, Failure, FailureKind, Order};
 use crate::kube::huge_pages;
+use crate::pod::fs_group;
 use crate::sys::process::{self, Kind};
 use crate::sys::{memory, network, socket};
 use crate::volume::nfs::NfsSource;
@@ -69,9 +73,8 @@ struct Launcher {
 }
 
 fn serve(home: &Home, orders: &OwnedFd) -> io::Result<()> {
-    // Of the keeper's descriptors its own end of the socket and its lock came
-    // along: with them open, the launcher would never see the keeper close, and
-    // nobody the keeper die.
+    // The keeper's own end of the socket came along: with that open, the launcher
+    // would never see the keeper close.
     process::close_descriptors_except(orders.as_fd())?;
     process::forget_standard_output()?;
     let mut launcher = Launcher {
@@ -99,9 +102,13 @@ impl Launcher {
         let order = serde_json::from_slice(bytes)?;
         let descriptors: Vec<OwnedFd> = descriptors.collect();
         let done = match order {
-            Order::Sandbox(order) => Sandbox::build(&self.home, *order)
-                .map(|sandbox| self.sandbox = Some(sandbox))
-                .map_err(Refusal::from),
+            Order::Sandbox(order) => match Sandbox::build(&self.home, *order) {
+                Ok((sandbox, lacks)) => {
+                    self.sandbox = Some(sandbox);
+                    return answer(&reply, &Answer::Sandbox(lacks), &[]);
+                }
+                Err(error) => Err(Refusal::from(error)),
+            },
             Order::Volume(name) => {
                 self.note_server(&name);
                 match self.mount_volume(&reply, &name) {
@@ -163,11 +170,8 @@ impl Launcher {
         let mut volumes = spec.flat_map(|spec| spec.volumes.iter().flatten());
         let source = volumes
             .find(|volume| volume.name == name)
-            .and_then(NfsSource::of);
-        if let Some(mut source) = source {
-            if let Some(persistent) = sandbox.persistent.get(name) {
-                source.mount_options.clone_from(&persistent.mount_options);
-            }
+            .and_then(|volume| NfsSource::of(volume, sandbox.persistent.get(name)));
+        if let Some(source) = source {
             self.servers.insert(name.to_owned(), source);
         }
     }
@@ -202,6 +206,8 @@ impl Launcher {
             persistent: sandbox.persistent.get(name),
         };
         let sharing = Sharing::of(spec, name);
+        let users = sandbox.users.as_ref();
+        let given = users.filter(|_| users::are_given(volume));
         let set_up = || -> Result<OwnedFd> {
             let tree = sandbox.host.set_up(volume, sharing, || {
                 Ok(volume::of(volume).and_then(|kind| kind.set_up(place))?)
@@ -209,10 +215,25 @@ impl Launcher {
             sharing
                 .apply(volume, tree.as_fd())
                 .with_context(|| format!("cannot set what volume {name:?} shares"))?;
+            let ownership = match given {
+                Some(users) => Some(fs_group::of_users(spec, volume, users.root())),
+                None => fs_group::of(spec, volume, place.persistent),
+            };
+            if let Some(ownership) = ownership {
+                let root = beneath(tree.as_fd(), ".").map_err(std::io::Error::from);
+                root.and_then(|root| ownership.give(root.as_fd()))
+                    .with_context(|| format!("cannot give volume {name:?} to its owner"))?;
+            }
             Ok(tree)
         };
         if volume.host_path.as_ref().is_some_and(host_path::may_wait) {
-            let attach = || sandbox.attach_anew(name, set_up()?);
+            let attach = || {
+                let tree = set_up()?;
+                match users {
+                    Some(users) if given.is_none() => sandbox.attach_shown(name, tree, users),
+                    _ => sandbox.attach_anew(name, tree),
+                }
+            };
             let answer = || server_volume::set_host_path_up(volume, attach);
             return delegate(reply, || (answer(), Vec::new())).map(|()| None);
         }
@@ -221,7 +242,10 @@ impl Launcher {
             .map(|_| beneath(tree.as_fd(), "."))
             .transpose()
             .with_context(|| format!("cannot open the root of volume {name:?}"))?;
-        sandbox.attach_volume(name, tree)?;
+        match users {
+            Some(users) if given.is_none() => sandbox.attach_shown(name, tree, users)?,
+            _ => sandbox.attach_volume(name, tree)?,
+        }
         Ok(root)
     }
 

@@ -40,13 +40,21 @@ pub(super) fn mount(
     if let Some(top) = layers.first() {
         // The root directory's owner and mode are those of the upper directory.
         let root = fstat(top)?;
-        let owner = (Uid::from_raw(root.st_uid), Gid::from_raw(root.st_gid));
+        let first = sandbox.users.as_ref().map_or(0, |users| users.root());
+        let owner = (
+            Uid::from_raw(first.saturating_add(root.st_uid)),
+            Gid::from_raw(first.saturating_add(root.st_gid)),
+        );
         fchown(&upper, Some(owner.0), Some(owner.1))?;
         fchmod(&upper, Mode::from_raw_mode(root.st_mode))?;
     }
 
     let target = sandbox.rootfs(&order.name)?;
-    mount::overlay(target.as_fd(), &layers, upper.as_fd(), work.as_fd())
+    let shown = sandbox.shown(&layers)?;
+    let lower = shown
+        .as_ref()
+        .map_or(layers.as_slice(), |shown| &shown.roots);
+    mount::overlay(target.as_fd(), lower, upper.as_fd(), work.as_fd())
         .context("cannot mount the container's root file system")?;
     Ok((layers, sandbox.rootfs(&order.name)?))
 }

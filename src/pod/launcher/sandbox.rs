@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Sysctl};
 use oci_spec::runtime::{Capabilities, LinuxDevice};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2,
@@ -22,13 +22,16 @@ use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
+use super::group::{self, Group};
 use super::propagation::Host;
 use super::server_volume::HostNetwork;
+use super::users::{Layers, Users};
 use crate::pod::home::Home;
 use crate::pod::protocol::{SandboxOrder, files};
 use crate::pod::spec::files::Names;
 use crate::pod::spec::{self, PidNamespace, security};
-use crate::sys::cgroup::Cgroups;
+use crate::sys::cgroup::Controllers;
+use crate::sys::sysctl::Parameters;
 use crate::sys::{mount, namespace, network, process};
 use crate::volume::Persistent;
 use crate::volume::sub_path;
@@ -40,6 +43,10 @@ const SHM_BYTES: &str = "67108864";
 /// Bytes of the tmpfs below which the pod's mounts hang: the containers' bundles are
 /// in it, and the kernel takes some 6 MiB of variables at most (execve(2)).
 const MOUNTS_BYTES: &str = "33554432";
+
+/// Where volumes are mounted as the machine's users see them, below the pod's `mounts`,
+/// when the pod has users of its own.
+const MACHINES: &str = "machines";
 
 /// Where parts of volumes are mounted, below the pod's `mounts`.
 const SUB_PATHS: &str = "subpaths";
@@ -53,6 +60,7 @@ pub(super) struct Sandbox {
     pub(super) node_name: String,
     pub(super) host_ip: String,
     pub(super) cgroup_v2: bool,
+    pub(super) controllers: Controllers,
     pub(super) cpu_capacity: u64,
     pub(super) memory_capacity: u64,
     pub(super) capabilities: Capabilities,
@@ -61,13 +69,16 @@ pub(super) struct Sandbox {
     /// The first process of the PID namespace that the containers share.
     shared_init: Option<Pid>,
     pub(super) host: Host,
+    /// The pod's own users, if it has any.
+    pub(super) users: Option<Users>,
     pub(super) network: HostNetwork,
     mounts: OwnedFd,
 }
 
 impl Sandbox {
-    /// Makes the pod's namespaces and moves the calling process into them.
-    pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<Self> {
+    /// Makes the pod's control group and namespaces, and moves the calling process
+    /// into the latter. Says also what the pod asks for and does without.
+    pub(super) fn build(home: &Home, order: SandboxOrder) -> Result<(Self, Vec<String>)> {
         let SandboxOrder {
             pod,
             persistent,
@@ -76,21 +87,43 @@ impl Sandbox {
         } = order;
         let spec = pod.spec.clone().unwrap_or_default();
         let names = spec::files::names(&pod, &node_name)?;
+        let Group {
+            unified,
+            controllers,
+            lacks,
+        } = group::make(home, &pod.metadata, &spec)
+            .context("cannot make the pod's control group")?;
 
         let host = Host::remember(&spec)?;
         let network = HostNetwork::remember(&spec)?;
-        namespace::leave(namespaces(&spec)).context("cannot make the pod's namespaces")?;
+        let users = (spec.host_users == Some(false))
+            .then(|| Users::make(home))
+            .transpose()?;
+        let namespaces = match users {
+            // The others are there, and belong to the pod's users.
+            Some(_) => UnshareFlags::NEWNS,
+            None => namespaces(&spec),
+        };
+        namespace::leave(namespaces).context("cannot make the pod's namespaces")?;
         if !on(spec.host_network) {
             network::loopback_up().context("cannot bring the pod's loopback interface up")?;
             rustix::system::sethostname(names.kernel.as_bytes())
                 .context("cannot set the pod's host name")?;
         }
+        set_parameters(&spec)?;
         let mounts = mounts(home).context("cannot make the place for the pod's mounts")?;
         shm(&spec, mounts.as_fd()).context("cannot mount the pod's /dev/shm")?;
-        write_files(home, &pod, &names)
+        write_files(home, &pod, &names, users.as_ref())
             .context("cannot write the pod's /etc/hosts and its like")?;
         let shared_init = (on(spec.share_process_namespace) && !on(spec.host_pid))
-            .then(|| process::spawn(process::Kind::Init, || process::hold_namespace()))
+            .then(|| {
+                process::spawn(process::Kind::Init, || {
+                    match users.as_ref().map_or(Ok(()), Users::enter) {
+                        Ok(()) => process::hold_namespace(),
+                        Err(_) => 1,
+                    }
+                })
+            })
             .transpose()
             .context("cannot make the pod's process namespace")?;
         let init = spec.init_containers.iter().flatten();
@@ -106,13 +139,12 @@ impl Sandbox {
         } else {
             Vec::new()
         };
-        Ok(Self {
+        let sandbox = Self {
             hostname: names.kernel,
             node_name,
             host_ip: host_ip.unwrap_or_default(),
-            cgroup_v2: Cgroups::detect()
-                .context("cannot use control groups")?
-                .is_unified(),
+            cgroup_v2: unified,
+            controllers,
             cpu_capacity: std::thread::available_parallelism()
                 .map_or(1000, |count| count.get() as u64 * 1000),
             memory_capacity: memory_capacity(),
@@ -122,11 +154,13 @@ impl Sandbox {
                 .context("cannot open the directory of the pod's volumes")?,
             shared_init,
             host,
+            users,
             network,
             mounts,
             persistent,
             pod,
-        })
+        };
+        Ok((sandbox, lacks))
     }
 
     /// Where containers find their process namespace.
@@ -148,6 +182,38 @@ impl Sandbox {
         let volumes = beneath(self.mounts.as_fd(), "volumes")?;
         attach(tree.as_fd(), volumes.as_fd(), name)
             .with_context(|| format!("cannot attach volume {name:?}"))
+    }
+
+    /// [`Sandbox::attach_volume`] for a pod with users of its own, as they are to see it.
+    /// What belongs to the machine's users stays at hand for what the launcher makes in it.
+    pub(super) fn attach_shown(&self, name: &str, tree: OwnedFd, users: &Users) -> Result<()> {
+        let failed = || format!("cannot attach volume {name:?}");
+        let machines = make_directory(self.mounts.as_fd(), MACHINES).with_context(failed)?;
+        clear(machines.as_fd(), name).with_context(failed)?;
+        attach(tree.as_fd(), machines.as_fd(), name).with_context(failed)?;
+        let place = self.machines_own(name)?.with_context(failed)?;
+        let shown = users
+            .show(place.as_fd())
+            .with_context(|| format!("cannot show volume {name:?} to the pod's users"))?;
+        self.attach_anew(name, shown)
+    }
+
+    /// The volume `name` as the machine's users see it, if it is mounted for both.
+    fn machines_own(&self, name: &str) -> rustix::io::Result<Option<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let path = Path::new(MACHINES).join(name);
+        match openat2(&self.mounts, &path, flags, Mode::empty(), resolve) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// The layers of an image as the pod sees them; `None` when that is as they are.
+    pub(super) fn shown(&self, layers: &[OwnedFd]) -> Result<Option<Layers>> {
+        let users = self.users.as_ref();
+        let shown = users.map(|users| users.layers(self.mounts.as_fd(), layers));
+        shown.transpose()
     }
 
     /// The directory on which the volume `name` is mounted, or what is mounted there.
@@ -178,8 +244,16 @@ impl Sandbox {
     ) -> Result<()> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let name = volume;
         let volumes = beneath(self.mounts.as_fd(), "volumes")?;
-        let volume = openat2(&volumes, volume, flags, Mode::empty(), resolve)?;
+        let volume = openat2(&volumes, name, flags, Mode::empty(), resolve)?;
+        if let Some(users) = &self.users {
+            match self.machines_own(name)? {
+                // On the other mount the launcher is nobody who could make anything.
+                Some(machines) => drop(sub_path::open(machines.as_fd(), path)?),
+                None => users.give_way(volume.as_fd(), path)?,
+            }
+        }
         let tree = sub_path::clone(volume.as_fd(), path)?;
         let mut place = self.mounts.as_fd().try_clone_to_owned()?;
         for name in directory.iter().filter_map(|name| name.to_str()) {
@@ -294,6 +368,23 @@ fn namespaces(spec: &PodSpec) -> UnshareFlags {
     flags
 }
 
+/// Sets the kernel parameters of the pod's namespaces.
+fn set_parameters(spec: &PodSpec) -> Result<()> {
+    let context = spec.security_context.as_ref();
+    let wanted = context.and_then(|context| context.sysctls.as_deref());
+    let wanted = wanted.unwrap_or_default();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let parameters = Parameters::open().context("cannot open the kernel's parameters")?;
+    for Sysctl { name, value } in wanted {
+        parameters
+            .set(name, value)
+            .with_context(|| format!("cannot set sysctl {name:?} to {value:?}"))?;
+    }
+    Ok(())
+}
+
 /// Mounts a tmpfs on the pod's `mounts` directory, seen in this namespace only.
 ///
 /// The mount that the run directory lies on stops to propagate, in this
@@ -328,7 +419,7 @@ fn shm(spec: &PodSpec, mounts: BorrowedFd) -> Result<()> {
     Ok(mount::attach(tree.as_fd(), target.as_fd())?)
 }
 
-fn write_files(home: &Home, pod: &Pod, names: &Names) -> Result<()> {
+fn write_files(home: &Home, pod: &Pod, names: &Names, users: Option<&Users>) -> Result<()> {
     let [hosts, resolv_conf, hostname_file] = files(&home.run());
     if let Some(directory) = hosts.parent() {
         fs::create_dir_all(directory)?;
@@ -336,14 +427,19 @@ fn write_files(home: &Home, pod: &Pod, names: &Names) -> Result<()> {
     let of_the_node = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
     fs::write(
-        hosts,
+        &hosts,
         spec::files::hosts(pod, names, &of_the_node("/etc/hosts")),
     )?;
     fs::write(
-        resolv_conf,
+        &resolv_conf,
         spec::files::resolv_conf(&spec, &of_the_node("/etc/resolv.conf")),
     )?;
-    fs::write(hostname_file, format!("{}\n", names.kernel))?;
+    fs::write(&hostname_file, format!("{}\n", names.kernel))?;
+    if let Some(users) = users {
+        for path in [hosts, resolv_conf, hostname_file] {
+            users.give(fs::File::open(path)?)?;
+        }
+    }
     Ok(())
 }
 

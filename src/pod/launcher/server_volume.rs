@@ -129,7 +129,10 @@ fn mount_here(
         true => None,
         false => nfs::what_root_may(tree.as_fd(), source),
     };
-    sandbox.attach_anew(&volume.name, tree)?;
+    match &sandbox.users {
+        Some(users) => sandbox.attach_shown(&volume.name, tree, users)?,
+        None => sandbox.attach_anew(&volume.name, tree)?,
+    }
     Ok(warning)
 }
 

@@ -100,6 +100,31 @@ pub enum SpecError {
     )]
     MissingCapability(String),
 
+    /// A seccomp profile of this machine that is not there, or is none.
+    #[error("cannot load seccomp profile \"{path}\": {source}")]
+    SeccompProfile {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+
+    /// `appArmorProfile` on a machine that cannot enforce any.
+    #[error("Cannot enforce AppArmor: AppArmor is not enabled on the host")]
+    NoAppArmor,
+
+    /// `seLinuxOptions` on a machine where they mean something.
+    #[error(
+        "seLinuxOptions are not supported by this version of orlop on a machine with SELinux: leave them out"
+    )]
+    SeLinux,
+
+    /// A user or group beyond those that a pod with users of its own has.
+    #[error(
+        "user or group {0} is not among the pod's own: with hostUsers: false they are 0 to 65535"
+    )]
+    NotAmongUsers(u32),
+
     /// `valueFrom.fieldRef` with a path that has no value in the environment.
     #[error("unsupported fieldPath: {0}")]
     FieldPath(String),

@@ -68,6 +68,12 @@ pub fn sandbox() -> Sandbox<'static> {
         hostname: "web",
         cgroup_parent: "/orlop/pod1",
         cgroup_v2: true,
+        controllers: crate::sys::cgroup::Controllers {
+            cpu: true,
+            memory: true,
+            hugetlb: true,
+            swap: true,
+        },
         pid_namespace: PidNamespace::Own,
         node_name: "node-1",
         host_ip: "192.0.2.7",
@@ -77,6 +83,8 @@ pub fn sandbox() -> Sandbox<'static> {
         capabilities: &CAPABILITIES,
         host_devices: &[],
         references: &REFERENCES,
+        seccomp: Path::new("/var/lib/orlop/seccomp"),
+        users: None,
     }
 }
 

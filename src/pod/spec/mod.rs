@@ -16,19 +16,24 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, Root, Spec,
+    Capabilities, Linux, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceType, Root, Spec,
 };
 
 use crate::oci::defaults;
+use crate::pod::users::COUNT;
+use crate::sys::cgroup::Controllers;
 use serde::{Deserialize, Serialize};
 
 pub mod downward;
 pub mod env;
 mod error;
 pub mod files;
+pub mod labels;
 pub mod mounts;
 pub mod process;
 pub mod resources;
+mod seccomp;
 pub mod security;
 pub mod sub_path;
 pub mod user;
@@ -69,6 +74,15 @@ pub enum PidNamespace {
     Path(PathBuf),
 }
 
+/// Users of a pod's own, [`COUNT`] of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// The file of the user namespace.
+    pub namespace: PathBuf,
+    /// The machine's id of the first.
+    pub first: u32,
+}
+
 /// The place that has been made ready for the container: paths are absolute,
 /// as the launcher sees them in the pod's mount namespace.
 #[derive(Clone, Debug)]
@@ -95,6 +109,8 @@ pub struct Sandbox<'a> {
     pub cgroup_parent: &'a str,
     /// Whether the machine has the unified hierarchy alone.
     pub cgroup_v2: bool,
+    /// What the control groups of containers can limit.
+    pub controllers: Controllers,
     /// The process namespace to run in.
     pub pid_namespace: PidNamespace,
     /// The name of this node, for `spec.nodeName` in the environment.
@@ -116,6 +132,10 @@ pub struct Sandbox<'a> {
     pub host_devices: &'a [LinuxDevice],
     /// What the container's variables come from.
     pub references: &'a env::References,
+    /// The directory of this machine's seccomp profiles.
+    pub seccomp: &'a Path,
+    /// The pod's own users (`hostUsers: false`).
+    pub users: Option<Users>,
 }
 
 /// The specification of `container` of `pod`.
@@ -157,11 +177,29 @@ pub fn container(
         (defaults::masked_paths(), defaults::readonly_paths())
     };
 
+    labels::se_linux(pod_spec, container)?;
+    let process = process::process(pod, pod_spec, container, image, sandbox, rootfs)?;
+    let bounding = process.capabilities().as_ref();
+    let bounding = bounding.and_then(|sets| sets.bounding().as_ref());
+
     let mut linux = Linux::default();
     linux
+        .set_seccomp(seccomp::profile(
+            pod_spec,
+            container,
+            bounding,
+            sandbox.seccomp,
+        )?)
         .set_namespaces(Some(namespaces(sandbox, privileged)))
+        .set_uid_mappings(sandbox.users.as_ref().map(mappings))
+        .set_gid_mappings(sandbox.users.as_ref().map(mappings))
         .set_cgroups_path(Some(Path::new(sandbox.cgroup_parent).join(&container.name)))
-        .set_resources(Some(resources::container(container, privileged)))
+        .set_resources(Some(resources::container(
+            container,
+            privileged,
+            sandbox.cgroup_v2,
+            sandbox.controllers,
+        )))
         .set_devices(privileged.then(|| sandbox.host_devices.to_vec()))
         .set_rootfs_propagation(mounts::root_propagation(container).map(str::to_owned))
         .set_masked_paths(Some(masked))
@@ -172,9 +210,7 @@ pub fn container(
         .set_hostname(None)
         .set_root(Some(root))
         .set_mounts(Some(mounts))
-        .set_process(Some(process::process(
-            pod, pod_spec, container, image, sandbox, rootfs,
-        )?))
+        .set_process(Some(process))
         .set_linux(Some(linux));
     Ok(spec)
 }
@@ -188,6 +224,16 @@ fn pod_spec(pod: &Pod) -> Result<&PodSpec, SpecError> {
     pod.spec.as_ref().ok_or(SpecError::NoPodSpec)
 }
 
+/// Which users of the machine are whose of the pod; groups are the same.
+fn mappings(users: &Users) -> Vec<LinuxIdMapping> {
+    let mapping = LinuxIdMappingBuilder::default()
+        .container_id(0_u32)
+        .host_id(users.first)
+        .size(COUNT);
+    let mapping = mapping.build();
+    vec![mapping.unwrap_or_else(|_| unreachable!("every field is given"))]
+}
+
 /// The namespaces of one container beyond those the launcher already is in. A
 /// privileged container sees the whole cgroup tree; so does every container
 /// on cgroup v1, where the runtime binds the container's own part instead.
@@ -198,6 +244,10 @@ fn namespaces(sandbox: &Sandbox, privileged: bool) -> Vec<LinuxNamespace> {
         namespace
     };
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)];
+    if let Some(users) = &sandbox.users {
+        let path = Some(users.namespace.clone());
+        namespaces.push(namespace(LinuxNamespaceType::User, path));
+    }
     match &sandbox.pid_namespace {
         PidNamespace::Own => namespaces.push(namespace(LinuxNamespaceType::Pid, None)),
         PidNamespace::Path(path) => {

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::{Capability, Process, User};
 
-use super::{ImageDefaults, Sandbox, SpecError, env, resources, security, user};
+use super::{ImageDefaults, Sandbox, SpecError, env, labels, resources, security, user};
 use crate::kube::expand::expand;
+use crate::pod::users::COUNT;
 
 pub(super) fn process(
     pod: &Pod,
@@ -28,6 +29,13 @@ pub(super) fn process(
     let given = env::given(pod, pod_spec, container, sandbox)?;
     let args = command(container, image, &given.values)?;
     let environment = env::environment(image, given, sandbox.hostname, tty, &identity.home)?;
+
+    if sandbox.users.is_some() {
+        let mut ids = identity.groups.iter().chain([&identity.uid]);
+        if let Some(id) = ids.find(|id| **id >= COUNT) {
+            return Err(SpecError::NotAmongUsers(*id));
+        }
+    }
 
     let mut user = User::default();
     user.set_uid(identity.uid)
@@ -50,6 +58,11 @@ pub(super) fn process(
             context.and_then(|c| c.allow_privilege_escalation) == Some(false),
         ))
         .set_oom_score_adj(Some(oom_score_adj))
+        .set_apparmor_profile(labels::app_armor(
+            pod.metadata.annotations.as_ref(),
+            pod_spec,
+            container,
+        )?)
         .set_rlimits(None);
     Ok(process)
 }

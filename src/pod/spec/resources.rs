@@ -10,9 +10,11 @@ use oci_spec::runtime::{
     LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources,
 };
 
+use crate::kube::aggregate;
 use crate::kube::huge_pages;
 use crate::kube::qos::{self, Compute, QosClass};
 use crate::oci::defaults;
+use crate::sys::cgroup::Controllers;
 
 /// The period, in microseconds, of which a cpu limit is a share.
 const PERIOD: u64 = 100_000;
@@ -27,22 +29,44 @@ const NODE_CRITICAL: &str = "system-node-critical";
 
 /// What the cgroup of `container` gets: its cpu and memory, and which devices
 /// may be opened in it (all of them when it is `privileged`).
-pub fn container(container: &Container, privileged: bool) -> LinuxResources {
+///
+/// A request of cpu, and limits of huge pages, are left out where there is no controller
+/// for them (the pod has been told so); other limits are not, so that the start fails. As with kubelet there is no
+/// swap for containers, and on cgroup v2 (`unified`) the kernel ends all of a
+/// container's processes when one takes too much memory.
+pub fn container(
+    container: &Container,
+    privileged: bool,
+    unified: bool,
+    controllers: Controllers,
+) -> LinuxResources {
     let resources = container.resources.as_ref();
     let mut result = compute(
         qos::request(resources, Compute::Cpu),
         qos::limit(resources, Compute::Cpu),
         qos::limit(resources, Compute::Memory),
     );
+    if !controllers.cpu {
+        without_shares(&mut result);
+    }
+    if unified {
+        let wanted = [
+            (controllers.memory, "memory.oom.group", "1"),
+            (controllers.swap, "memory.swap.max", "0"),
+        ];
+        let files = wanted.into_iter().filter(|(there, ..)| *there);
+        let files = files.map(|(_, file, value)| (file.to_owned(), value.to_owned()));
+        result.set_unified(Some(files.collect()));
+    } else if let Some(memory) = result.memory_mut() {
+        // On v1 this counts memory and swap together.
+        let limit = memory.limit();
+        memory.set_swap(limit);
+    }
     let pages = huge_pages::limits(resources);
-    if !pages.is_empty() {
-        let limits = pages.into_iter().map(|(size, limit)| {
-            let mut pages = LinuxHugepageLimit::default();
-            pages
-                .set_page_size(cgroup_name(size))
-                .set_limit(i64::try_from(limit).unwrap_or(i64::MAX));
-            pages
-        });
+    if controllers.hugetlb && !pages.is_empty() {
+        let limits = pages
+            .into_iter()
+            .map(|(size, limit)| pages_limit(size, limit));
         result.set_hugepage_limits(Some(limits.collect()));
     }
     result.set_devices(Some(if privileged {
@@ -54,13 +78,29 @@ pub fn container(container: &Container, privileged: bool) -> LinuxResources {
 }
 
 /// What the cgroup around all containers of a pod gets. A limit is set only if
-/// every container has one: otherwise the sum would choke the others.
-pub fn pod(spec: &PodSpec) -> LinuxResources {
-    compute(
-        total(spec, qos::request, Compute::Cpu),
-        pod_limit(spec, Compute::Cpu),
-        pod_limit(spec, Compute::Memory),
-    )
+/// the pod or every container has one: otherwise the sum would choke the others.
+///
+/// Of huge pages there are as many as the containers may take together, and none of
+/// the other sizes in `page_sizes` (bytes), those that the machine has.
+pub fn pod(spec: &PodSpec, page_sizes: &[u64]) -> LinuxResources {
+    let mut result = compute(
+        aggregate::request(spec, Compute::Cpu),
+        aggregate::limit(spec, Compute::Cpu),
+        aggregate::limit(spec, Compute::Memory),
+    );
+    let limit = |size: &u64| {
+        let of = |container: &Container| {
+            let all = huge_pages::limits(container.resources.as_ref());
+            all.get(size).copied().unwrap_or(0)
+        };
+        pages_limit(*size, aggregate::at_their_busiest(spec, of))
+    };
+    let mut sizes = page_sizes.to_vec();
+    sizes.extend(huge_pages::requested(spec));
+    sizes.sort_unstable();
+    sizes.dedup();
+    result.set_hugepage_limits(Some(sizes.iter().map(limit).collect()));
+    result
 }
 
 /// The size, in bytes, of an emptyDir in memory: the node's memory, lowered to
@@ -72,7 +112,7 @@ pub fn memory_volume_size(spec: &PodSpec, volume: &Volume, node_memory: u64) -> 
         .as_ref()
         .and_then(|source| source.size_limit.as_ref())
         .map_or(0, |quantity| Compute::Memory.amount(quantity));
-    [pod_limit(spec, Compute::Memory), size_limit]
+    [aggregate::limit(spec, Compute::Memory), size_limit]
         .into_iter()
         .filter(|&bound| bound > 0)
         .fold(node_memory, u64::min)
@@ -90,10 +130,34 @@ pub fn oom_score_adj(spec: &PodSpec, container: &Container, memory_capacity: u64
         QosClass::BestEffort => return BEST_EFFORT,
         QosClass::Burstable => {}
     }
-    let request = u128::from(qos::request(container.resources.as_ref(), Compute::Memory));
-    let share = 1000 * request / u128::from(memory_capacity.max(1));
+    let reserved = |container: &Container| {
+        let own = qos::request(container.resources.as_ref(), Compute::Memory);
+        own.saturating_add(share_of_the_rest(spec))
+    };
+    let mut memory = reserved(container);
+    if aggregate::is_sidecar(container) {
+        // It goes no sooner than the first of those it serves.
+        let least = spec.containers.iter().map(reserved).min();
+        memory = memory.max(least.unwrap_or(0));
+    }
+    let share = 1000 * u128::from(memory) / u128::from(memory_capacity.max(1));
     let score = BEST_EFFORT - i32::try_from(share).unwrap_or(BEST_EFFORT);
     score.clamp(BEST_EFFORT + GUARANTEED, BEST_EFFORT - 1)
+}
+
+/// What one container has, in bytes, of the memory that the pod itself requests
+/// beyond what its containers do.
+fn share_of_the_rest(spec: &PodSpec) -> u64 {
+    let whole = qos::request(qos::pod_level(spec), Compute::Memory);
+    let rest = whole.saturating_sub(aggregate::of_containers(
+        spec,
+        qos::request,
+        Compute::Memory,
+    ));
+    let init = spec.init_containers.iter().flatten();
+    let sidecars = init.filter(|container| aggregate::is_sidecar(container));
+    let running = sidecars.count() + spec.containers.len();
+    rest / (running as u64).max(1)
 }
 
 /// The `oom_score_adj` nearest to `wanted` that a process whose own is
@@ -127,6 +191,21 @@ fn compute(request: u64, limit: u64, memory: u64) -> LinuxResources {
     resources
 }
 
+/// Takes the request of cpu out.
+pub fn without_shares(resources: &mut LinuxResources) {
+    if let Some(cpu) = resources.cpu_mut() {
+        cpu.set_shares(None);
+    }
+}
+
+fn pages_limit(size: u64, limit: u64) -> LinuxHugepageLimit {
+    let mut pages = LinuxHugepageLimit::default();
+    pages
+        .set_page_size(cgroup_name(size))
+        .set_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+    pages
+}
+
 /// The size of a page as control groups write it: `2MB`, `1GB`.
 fn cgroup_name(page_size: u64) -> String {
     match page_size {
@@ -144,42 +223,6 @@ fn every_device() -> LinuxDeviceCgroup {
     let mut rule = LinuxDeviceCgroup::default();
     rule.set_allow(true).set_access(Some("rwm".to_owned()));
     rule
-}
-
-type Amount = fn(Option<&k8s_openapi::api::core::v1::ResourceRequirements>, Compute) -> u64;
-
-/// The pod's limit; 0 unless all of its containers have one, or the pod itself.
-fn pod_limit(spec: &PodSpec, compute: Compute) -> u64 {
-    let init = spec.init_containers.iter().flatten();
-    let unlimited = |c: &Container| qos::limit(c.resources.as_ref(), compute) == 0;
-    if qos::pod_level(spec).is_none() && init.chain(&spec.containers).any(unlimited) {
-        return 0;
-    }
-    total(spec, qos::limit, compute)
-}
-
-/// What a pod needs of a resource at its busiest: all containers together with
-/// the init containers that keep running, or one init container together with
-/// those started before it.
-fn total(spec: &PodSpec, amount: Amount, compute: Compute) -> u64 {
-    if let Some(resources) = qos::pod_level(spec) {
-        return amount(Some(resources), compute);
-    }
-    let of = |container: &Container| amount(container.resources.as_ref(), compute);
-    let mut staying = 0u64;
-    let mut starting = 0u64;
-    for container in spec.init_containers.iter().flatten() {
-        let now = staying.saturating_add(of(container));
-        starting = starting.max(now);
-        if container.restart_policy.as_deref() == Some("Always") {
-            staying = now;
-        }
-    }
-    let running = spec
-        .containers
-        .iter()
-        .fold(staying, |sum, container| sum.saturating_add(of(container)));
-    running.max(starting)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ use rustix::fs::{Mode, mkdirat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::Persistent;
+
 pub use rpc::is_alive;
 pub use squash::look as what_root_may;
 
@@ -47,16 +49,21 @@ pub struct NfsSource {
 }
 
 impl NfsSource {
-    /// What a volume of a pod says itself, if it is of this kind.
+    /// What a volume of a pod says, if it is of this kind; `persistent` is what its
+    /// PersistentVolume adds.
     #[must_use]
-    pub fn of(volume: &v1::Volume) -> Option<Self> {
+    pub fn of(volume: &v1::Volume, persistent: Option<&Persistent>) -> Option<Self> {
         let source = volume.nfs.as_ref()?;
+        let (name, mount_options) = match persistent {
+            Some(persistent) => (persistent.name.clone(), persistent.mount_options.clone()),
+            None => (volume.name.clone(), Vec::new()),
+        };
         Some(Self {
-            name: volume.name.clone(),
+            name,
             server: source.server.clone(),
             path: source.path.clone(),
             read_only: source.read_only.unwrap_or(false),
-            mount_options: Vec::new(),
+            mount_options,
         })
     }
 

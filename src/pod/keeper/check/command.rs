@@ -1,9 +1,8 @@
 //! A command in a container, for its exit code and the beginning of its output.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -11,8 +10,8 @@ use tokio::net::unix::pipe::Receiver;
 use super::Reach;
 use crate::oci::signal::KILL;
 use crate::pod::keeper::children::Child;
-use crate::pod::keeper::orders;
-use crate::pod::protocol::{Answer, ExecOrder, Order};
+use crate::pod::keeper::execute::execute;
+use crate::pod::protocol::ExecOrder;
 use crate::sys::pidfd;
 
 /// Bytes of output that are kept.
@@ -76,29 +75,15 @@ fn failed(error: anyhow::Error) -> Trouble {
 async fn launch(reach: &Reach, words: Vec<String>) -> Result<(Child, Receiver)> {
     let nothing = std::fs::File::open("/dev/null").context("cannot open /dev/null")?;
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
-    let order = Order::Exec(Box::new(ExecOrder {
+    let order = ExecOrder {
         name: reach.name.clone(),
         id: reach.id.clone(),
         command: words,
         terminal: false,
         term: None,
-    }));
-    let stdio = [nothing.as_fd(), write.as_fd(), write.as_fd()];
-    let expected = reach.children.expect();
-    let (answer, mut answered) = orders::order(reach.launcher.as_fd(), &order, &stdio).await?;
-    drop(write);
-    let Answer::Started { pid } = answer else {
-        bail!("the launcher gave no process");
     };
-    let process = expected.arrived(pid)?;
-    let refusal = answered
-        .pop()
-        .context("the launcher gave no word of the process")?;
-    let refusal = orders::read_to_end(refusal).await?;
-    if !refusal.is_empty() {
-        process.exit_code().await?;
-        return Err(anyhow!(refusal));
-    }
+    let stdio = vec![nothing.into(), write.try_clone()?, write];
+    let (process, _) = execute(&reach.launcher, &reach.children, order, stdio).await?;
     Ok((process, Receiver::from_owned_fd(read)?))
 }
 

@@ -3,6 +3,12 @@ use serde_json::{Value, json};
 use super::*;
 
 const GIB: u64 = 1 << 30;
+const ALL: Controllers = Controllers {
+    cpu: true,
+    memory: true,
+    hugetlb: true,
+    swap: true,
+};
 
 fn spec(value: Value) -> PodSpec {
     serde_json::from_value(value).expect("a pod spec")
@@ -23,11 +29,11 @@ fn numbers(resources: &LinuxResources) -> (Option<u64>, Option<i64>, Option<i64>
 }
 
 fn of_container(resources: Value) -> (Option<u64>, Option<i64>, Option<i64>) {
-    numbers(&container(&one(resources).containers[0], false))
+    numbers(&container(&one(resources).containers[0], false, true, ALL))
 }
 
 fn of_pod(value: Value) -> (Option<u64>, Option<i64>, Option<i64>) {
-    numbers(&pod(&spec(value)))
+    numbers(&pod(&spec(value), &[]))
 }
 
 #[test]
@@ -65,7 +71,7 @@ fn shares_and_quota_stay_within_what_the_kernel_takes() {
 fn a_privileged_container_may_open_every_device() {
     let spec = one(json!({}));
     let rules = |privileged| {
-        let resources = container(&spec.containers[0], privileged);
+        let resources = container(&spec.containers[0], privileged, true, ALL);
         resources.devices().clone().expect("rules")
     };
     assert!(!rules(false)[0].allow());
@@ -115,7 +121,7 @@ fn a_large_init_container_counts_alone_and_a_sidecar_counts_along() {
 
 #[test]
 fn the_cgroup_of_a_pod_has_no_device_rules_of_its_own() {
-    assert_eq!(pod(&one(json!({}))).devices(), &None);
+    assert_eq!(pod(&one(json!({})), &[]).devices(), &None);
 }
 
 #[test]
@@ -168,4 +174,74 @@ fn a_score_is_raised_freely_and_lowered_with_permission_only() {
     assert_eq!(clamp_oom_score(-997, 0, true), -997);
     assert_eq!(clamp_oom_score(-997, -100, false), -100);
     assert_eq!(clamp_oom_score(1000, 0, false), 1000);
+}
+
+#[test]
+fn a_sidecar_goes_no_sooner_than_the_first_of_those_it_serves() {
+    let asking = |name: &str, memory: &str| json!({"name": name, "resources": {"requests": {"memory": memory}}});
+    let sidecar = |memory: &str| {
+        let mut sidecar = asking("s", memory);
+        sidecar["restartPolicy"] = json!("Always");
+        sidecar
+    };
+    let score = |memory: &str| {
+        let init = json!([sidecar(memory), asking("i", "1Mi")]);
+        let containers = json!([asking("a", "4Gi"), asking("b", "2Gi")]);
+        let spec = spec(json!({"initContainers": init, "containers": containers}));
+        let init = spec.init_containers.as_ref().expect("init containers");
+        [&init[0], &init[1]].map(|container| oom_score_adj(&spec, container, 8 * GIB))
+    };
+    assert_eq!(score("1Mi"), [750, 999]);
+    assert_eq!(score("3Gi"), [625, 999]);
+}
+
+#[test]
+fn memory_that_the_pod_requests_beyond_its_containers_counts_for_all_of_them() {
+    let spec = spec(json!({
+        "resources": {"requests": {"memory": "4Gi"}},
+        "containers": [
+            {"name": "a", "resources": {"requests": {"memory": "2Gi"}}},
+            {"name": "b"},
+        ],
+    }));
+    let scores = [0, 1].map(|i| oom_score_adj(&spec, &spec.containers[i], 8 * GIB));
+    assert_eq!(scores, [625, 875]);
+}
+
+#[test]
+fn huge_pages_that_nobody_asks_for_are_none() {
+    let limits = json!({"limits": {"memory": "1Gi", "hugepages-2Mi": "4Mi"}});
+    let spec = spec(json!({"containers": [
+        {"name": "a", "resources": limits}, {"name": "b", "resources": limits},
+    ]}));
+    let resources = pod(&spec, &[2 << 20, 1 << 30]);
+    let limits = resources.hugepage_limits().as_ref().expect("limits");
+    let limits: Vec<_> = limits
+        .iter()
+        .map(|limit| (limit.page_size().as_str(), limit.limit()))
+        .collect();
+    assert_eq!(limits, [("2MB", 8 << 20), ("1GB", 0)]);
+}
+
+#[test]
+fn no_container_swaps_and_one_process_out_of_memory_ends_all() {
+    let limited = one(json!({"limits": {"cpu": "1", "memory": "64Mi"}}));
+    let of = |unified, controllers| {
+        let resources = container(&limited.containers[0], false, unified, controllers);
+        serde_json::to_value(resources).expect("JSON")
+    };
+    let unified = of(true, ALL);
+    let files = json!({"memory.oom.group": "1", "memory.swap.max": "0"});
+    assert_eq!(unified["unified"], files);
+    assert_eq!(unified["memory"], json!({"limit": 64 << 20}));
+    let legacy = of(false, ALL);
+    assert_eq!(
+        legacy["memory"],
+        json!({"limit": 64 << 20, "swap": 64 << 20})
+    );
+    assert_eq!(legacy.get("unified"), None);
+
+    let bare = of(true, Controllers::default());
+    assert_eq!(bare["unified"], json!({}));
+    assert_eq!(bare["cpu"], json!({"quota": 100_000, "period": 100_000}));
 }
