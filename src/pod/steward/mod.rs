@@ -32,7 +32,7 @@ use self::chore::{Chore, Ending};
 use self::job::Job;
 use self::plans::Plans;
 use self::prepare::Prepared;
-use super::{claims, cleanup, home, repair};
+use super::{claims, cleanup, home, repair, scope};
 use crate::storage::binder::facts::{claim_ref_uid, name};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Durability, Store, StoreError};
@@ -60,9 +60,11 @@ const MUCH_LATER: SignedDuration = SignedDuration::from_mins(6);
 /// recorded, and tried again.
 pub fn run(roots: &Roots) -> Result<()> {
     let cgroups = Cgroups::detect().context("cannot use control groups")?;
-    cgroups
-        .leave(&home::cgroup_parent(roots))
-        .context("cannot leave the control group of a pod")?;
+    for pods in [home::cgroup_parent(roots), scope::parent(roots)] {
+        cgroups
+            .leave(&pods)
+            .context("cannot leave the control group of a pod")?;
+    }
     let store = Store::open(roots, Durability::Full)?;
     // What becomes due between the last look and the end of the lock finds a steward,
     // and starts none: hence one more look after it.
