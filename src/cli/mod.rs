@@ -30,6 +30,7 @@ pub mod output;
 pub mod patch;
 pub mod pod_row;
 pub mod print;
+pub mod reclaim;
 pub mod reconcile;
 pub mod release;
 pub mod replace;
@@ -146,6 +147,8 @@ enum Verb {
     Image(image::ImageArgs),
     /// Tell of every volume why a claim does or does not get it
     ExplainBinding(explain::ExplainArgs),
+    /// Empty or delete volumes whose claims are gone, or tell what that would take away
+    Reclaim(reclaim::ReclaimArgs),
     /// Make volumes available again whose claims are gone
     Release(release::ReleaseArgs),
     /// Finish whatever was interrupted, and start pods again after a reboot
@@ -218,6 +221,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             image::run(&args, &roots.images())
         }
         Verb::ExplainBinding(args) => explain::run(&args, &machine()?),
+        Verb::Reclaim(args) => reclaim::run(&args, &machine()?),
         Verb::Release(args) => release::run(&args, &machine()?),
         Verb::Reconcile => reconcile::run(&roots),
         Verb::Doctor => doctor::run(&roots),
@@ -247,6 +251,7 @@ impl Machine {
         if crate::pod::cleanup::has_trash(roots)? {
             repair::start_sweeper(roots)?;
         }
+        repair::start_worker_if_due(roots, &machine.store)?;
         Ok(machine)
     }
 

@@ -29,6 +29,7 @@ pub fn run(roots: &Roots) -> Result<ExitCode> {
     for failure in &report.failures {
         print::note(format_args!("error: {failure:#}"));
     }
+    repair::start_worker_if_due(roots, &machine.store)?;
     let swept = cleanup::sweep(roots);
     if let Err(error) = &swept {
         print::note(format_args!("error: {error:#}"));

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     HostPathVolumeSource, NFSVolumeSource, PersistentVolume, PersistentVolumeClaim, Pod, Volume,
 };
 
-use super::remind;
+use super::{remind, repair};
 use crate::storage::binder::facts::{
     claim_phase, claim_ref, claim_ref_uid, name, uid, volume_of_claim,
 };
@@ -210,10 +210,12 @@ pub fn uses_some(pod: &Pod) -> bool {
     Consumer::of(pod).is_some()
 }
 
-/// Does what follows when claims have changed: the pods that wait for them are told.
+/// Does what follows when claims have changed: the pods that wait for them are told,
+/// and what is to be done with volumes is begun.
 ///
 /// # Errors
-/// As [`remind::users`].
+/// As [`remind::users`] and [`repair::start_worker_if_due`].
 pub fn follow_up(roots: &Roots, store: &Store) -> Result<()> {
-    remind::users(roots, store)
+    remind::users(roots, store)?;
+    repair::start_worker_if_due(roots, store)
 }

@@ -9,7 +9,8 @@
 //!
 //! What ends a pod ([`cleanup`]) and what finishes an interrupted life
 //! ([`repair`]) need neither: both work on what is recorded, and any process
-//! that holds the pod's lock ([`lock`]) may do them, again and again.
+//! that holds the pod's lock ([`lock`]) may do them, again and again. What claims and
+//! volumes ask for outside of the database is done by the [`steward`].
 
 pub mod amounts;
 pub mod claims;
@@ -32,6 +33,7 @@ pub mod repair;
 pub mod scope;
 pub mod spec;
 pub mod status;
+pub mod steward;
 pub mod users;
 pub mod variables;
 pub mod volume_mounts;

@@ -22,8 +22,7 @@ use super::cleanup;
 use super::control::{Client, Request};
 use super::home::{self, Home};
 use super::lock::Lock;
-use super::remind;
-use super::scope;
+use super::{remind, scope, steward};
 use crate::storage::roots::Roots;
 use crate::storage::store::{Store, boot_id};
 use crate::sys::cgroup::Cgroups;
@@ -113,6 +112,18 @@ pub fn start_keeper(roots: &Roots, uid: &str) -> Result<PipeReader> {
 /// When its program cannot be executed.
 pub fn start_sweeper(roots: &Roots) -> Result<()> {
     execute_shim(roots, "sweep", &[], Stdio::null())
+}
+
+/// Lets a process of its own do what claims and volumes ask for outside of the
+/// database, if anything is due and nobody is at it.
+///
+/// # Errors
+/// When the store or the lock cannot be used, or its program not be executed.
+pub fn start_worker_if_due(roots: &Roots, store: &Store) -> Result<()> {
+    if !store.needs_worker(Timestamp::now())? || steward::is_at_work(roots)? {
+        return Ok(());
+    }
+    execute_shim(roots, "steward", &[], Stdio::null())
 }
 
 fn execute_shim(roots: &Roots, action: &str, arguments: &[&str], stdout: Stdio) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The command line of `containerd-shim-orlop-v2`.
 //!
-//! `orlop` starts it as a pod's keeper, or to delete what is in the trash;
-//! either goes on when the command that started it has ended. containerd's own
+//! `orlop` starts it as a pod's keeper, to delete what is in the trash, or to do what
+//! volumes ask for; each goes on when the command that started it has ended. containerd's own
 //! calls are refused by name until they are served.
 
 use std::ffi::OsString;
@@ -11,11 +11,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use rustix::fs::Mode;
 
-use crate::pod::{cleanup, keeper};
+use crate::pod::{cleanup, keeper, steward};
 use crate::storage::roots::Roots;
 
-const USAGE: &str =
-    "usage: containerd-shim-orlop-v2 -v | keep DATA RUN LOGS UID | sweep DATA RUN LOGS";
+const USAGE: &str = "usage: containerd-shim-orlop-v2 -v | keep DATA RUN LOGS UID | sweep DATA RUN LOGS | steward DATA RUN LOGS";
 
 /// Does what the arguments (without the program's name) ask for. What goes wrong
 /// is said on stderr.
@@ -43,6 +42,10 @@ fn run(arguments: Vec<OsString>) -> Result<()> {
         ["sweep", data, run, logs] => {
             detach()?;
             cleanup::sweep(&roots(data, run, logs))
+        }
+        ["steward", data, run, logs] => {
+            detach()?;
+            steward::run(&roots(data, run, logs))
         }
         words
             if words

@@ -13,6 +13,7 @@
 //! - [`apply`] decides what applying a manifest changes;
 //! - [`binder`] decides which claim gets which volume, [`settle`] makes it so in the
 //!   transaction of whatever changed, [`work`] keeps what is to be done outside;
+//! - [`reclaim`] empties and deletes what volumes stand for, [`provisioner`] makes it;
 //! - [`untold`] keeps which changes the pods that they concern do not know yet;
 //! - [`events`] keeps what happened to an object for an hour.
 
@@ -25,6 +26,8 @@ mod kept;
 pub mod objects;
 pub mod pods;
 pub mod progress;
+pub mod provisioner;
+pub mod reclaim;
 pub mod roots;
 pub mod schema;
 pub mod settle;
@@ -32,3 +35,4 @@ pub mod store;
 pub mod untold;
 pub mod watch;
 pub mod work;
+pub mod work_later;

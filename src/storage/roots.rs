@@ -130,6 +130,11 @@ impl Roots {
         self.data.join("images")
     }
 
+    /// Where `local-path.orlop.dev` makes volumes, unless their class says otherwise.
+    pub fn local_path(&self) -> PathBuf {
+        self.data.join("local-path")
+    }
+
     /// The seccomp profiles of this machine, which its administrator puts there and
     /// pods name with the type `Localhost`.
     #[must_use]

@@ -27,6 +27,7 @@ pub mod pidfd;
 pub mod process;
 pub mod project_quota;
 pub mod readable;
+pub mod real_path;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;

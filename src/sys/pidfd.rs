@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 /// How a process ended.
@@ -51,6 +52,17 @@ pub fn send_signal(process: impl AsFd, signal: i32) -> io::Result<()> {
     // keeps for itself are only sent, never handled here.
     let signal = unsafe { Signal::from_raw_unchecked(signal) };
     Ok(rustix::process::pidfd_send_signal(process, signal)?)
+}
+
+/// Whether the process has ended; it may still have to be waited for.
+///
+/// # Errors
+/// What poll(2) says.
+pub fn has_ended(process: impl AsFd) -> io::Result<bool> {
+    let file = process.as_fd();
+    let mut watched = [PollFd::from_borrowed_fd(file, PollFlags::IN)];
+    let at_once = Timespec::default();
+    Ok(rustix::io::retry_on_intr(|| poll(&mut watched, Some(&at_once)))? > 0)
 }
 
 /// Waits for a child to end, and reaps it.

@@ -9,6 +9,7 @@
 //! A new kind is a new file and a line in [`of`].
 
 pub mod atomic;
+pub mod count;
 pub mod empty_dir;
 pub mod host_path;
 pub mod nfs;

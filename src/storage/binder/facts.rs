@@ -27,6 +27,9 @@ pub const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 pub const BETA_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-provisioner";
 /// Finalizer of volumes: not removed while bound.
 pub const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+/// Finalizer of volumes that a provisioner has made: not removed before what they
+/// stand for is deleted.
+pub const PROVISIONED: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 /// Finalizer of claims: not removed while a pod uses them.
 pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// The access mode that lets one pod alone use a claim.

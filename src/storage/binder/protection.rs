@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::facts::{
-    CLAIM_PROTECTION, VOLUME_PROTECTION, is_deleting, name, namespace, volume_phase,
+    CLAIM_PROTECTION, PROVISIONED, VOLUME_PROTECTION, is_deleting, name, namespace, volume_phase,
 };
+use super::volumes::action;
 use super::{Consumer, Snapshot};
 
 /// Protects what is there, lets go of what nobody uses any more, and takes out what
@@ -36,6 +37,11 @@ pub(super) fn settle(snapshot: &mut Snapshot) {
     for volume in volumes.iter_mut() {
         let is_used = volume_phase(volume) == "Bound";
         protect(volume, VOLUME_PROTECTION, is_used);
+        if is_deleting(volume) && !is_used && action(volume).is_none() {
+            // Its data is not to be deleted, or not any more.
+            let finalizers = volume.metadata.finalizers.iter_mut();
+            finalizers.for_each(|all| all.retain(|one| one != PROVISIONED));
+        }
     }
     claims.retain(|claim| !is_gone(&claim.metadata));
     volumes.retain(|volume| !is_gone(&volume.metadata));

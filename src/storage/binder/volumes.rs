@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{
-    BOUND_BY_CONTROLLER, PROVISIONED_BY, annotation, claim_ref, claim_ref_uid, is_deleting, name,
-    namespace, uid, unannotate, volume_of_claim, volume_phase,
+    BOUND_BY_CONTROLLER, PROVISIONED, PROVISIONED_BY, annotation, claim_ref, claim_ref_uid,
+    is_deleting, name, namespace, uid, unannotate, volume_of_claim, volume_phase,
 };
 use super::{Happening, Snapshot};
 use crate::storage::events::EventType;
@@ -146,7 +146,7 @@ pub(super) fn work(snapshot: &Snapshot) -> Vec<(Action, String)> {
 pub(in crate::storage) fn action(volume: &PersistentVolume) -> Option<Action> {
     let spec = volume.spec.as_ref()?;
     if !matches!(volume_phase(volume), "Released" | "Failed")
-        || is_deleting(volume)
+        || (is_deleting(volume) && !is_held(volume))
         || claim_ref_uid(volume).is_none()
     {
         return None;
@@ -156,6 +156,12 @@ pub(in crate::storage) fn action(volume: &PersistentVolume) -> Option<Action> {
         Some("Delete") => Some(Action::Delete),
         _ => None,
     }
+}
+
+/// Whether the volume is not removed before what it stands for is deleted.
+fn is_held(volume: &PersistentVolume) -> bool {
+    let finalizers = volume.metadata.finalizers.as_deref();
+    finalizers.is_some_and(|all| all.iter().any(|one| one == PROVISIONED))
 }
 
 /// A warning about a volume.
