@@ -16,6 +16,8 @@ const GUIDE: [&str; 2] = [
     include_str!("../../specs/nfs-pvc.yaml"),
 ];
 
+const POD: &str = include_str!("../../specs/nfs-pod.yaml");
+
 fn class(name: &str, provisioner: &str, parameters: Value) -> Value {
     json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
@@ -93,6 +95,62 @@ fn a_server_s_directory_is_emptied_and_stays() {
         let after = fs::metadata(&cargo).expect("the directory itself stays");
         assert_eq!((after.ino(), after.mode()), (before.ino(), before.mode()));
     }
+    machine.assert_nothing_is_left();
+}
+
+/// The guides' story, with the manifests as they stand but for the server's address.
+#[test]
+fn from_a_volume_and_its_claim_to_a_pod_and_back_to_an_empty_directory() {
+    let Some(server) = NfsServer::start() else {
+        return;
+    };
+    let machine = Machine::new();
+    let apply = |document: &str| {
+        let text = document.replace("192.168.168.10", SERVER);
+        machine.orlop_with(["apply", "-f", "-"], &text).ok()
+    };
+    let row = |kind: &str| {
+        let row = machine.orlop(["get", kind, "--no-headers"]).ok();
+        let cells = row.split("   ").map(str::trim);
+        let cells: Vec<_> = cells.filter(|cell| !cell.is_empty()).collect();
+        cells[..cells.len() - 1].join("|")
+    };
+    assert_eq!(apply(GUIDE[0]), "persistentvolume/mypv1 created\n");
+    assert_eq!(row("pv"), "mypv1|1Gi|RWO|Recycle|Available|nfs");
+    assert_eq!(apply(GUIDE[1]), "persistentvolumeclaim/mypvc1 created\n");
+    assert_eq!(row("pvc"), "mypvc1|Bound|mypv1|1Gi|RWO|nfs");
+    assert_eq!(row("pv"), "mypv1|1Gi|RWO|Recycle|Bound|default/mypvc1|nfs");
+
+    // The directory is not there yet.
+    assert_eq!(apply(POD), "pod/mypod1 created\n");
+    let why =
+        format!("{SERVER}:/nfsdata/pv1 failed, reason given by server: No such file or directory");
+    until(&machine, &["describe", "pod", "mypod1"], |page| {
+        page.contains(&why)
+    });
+    assert_eq!(row("pods"), "mypod1|0/1|ContainerCreating|0");
+    let cargo = server.path("nfsdata/pv1");
+    fs::create_dir(&cargo).expect("mkdir");
+    runs(&machine, "mypod1");
+    // As the guide types it.
+    machine
+        .orlop(["exec", "mypod1", "touch", "/mydata/hello"])
+        .ok();
+    let file = fs::metadata(cargo.join("hello")).expect("on the server");
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (0, 0, 0o644));
+
+    machine.orlop(["delete", "pod", "mypod1", "--now"]).ok();
+    assert_eq!(entries(&cargo), ["hello"]);
+    apply(POD);
+    runs(&machine, "mypod1");
+    machine
+        .orlop(["exec", "mypod1", "--", "ls", "/mydata/hello"])
+        .ok();
+    machine.orlop(["delete", "pod", "mypod1", "--now"]).ok();
+    machine.orlop(["delete", "pvc", "mypvc1"]).ok();
+    comes_to(&machine, "pv", "mypv1", "Available");
+    assert_eq!(entries(&cargo), [""; 0]);
+    assert_eq!(row("pv"), "mypv1|1Gi|RWO|Recycle|Available|nfs");
     machine.assert_nothing_is_left();
 }
 
